@@ -1,0 +1,13 @@
+"""What the four scripts share; each module's first line says its one job."""
+
+import sys
+
+__version__ = "1.0.0"
+
+if sys.version_info < (3, 10):  # noqa: UP036 - macOS still has a python3 that is older
+    sys.stdout.write(
+        '{"error": {"type": "missing_dependency", "code": null, "message": "Python 3.10 or newer is needed, '
+        'this is %d.%d", "hint": "Start the script with `uv run` instead of `python3`: it brings its own Python."}}\n'
+        % sys.version_info[:2]
+    )
+    sys.exit(2)

@@ -1,0 +1,322 @@
+"""A job from its prompt to its pictures: submit, record, wait, download; and many side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from threading import Semaphore, Thread
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from legnext.api import Api
+from legnext.command import unexpected
+from legnext.errors import KINDS, Failure, Stage, hint_for
+from legnext.images import ImageHost, existing
+from legnext.output_dir import OutputDir, Record, Trace, file_error, partial_path, settled_partial
+from legnext.polling import Schedule, wait
+from legnext.resume import claim
+from legnext.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from legnext.board import Board
+    from legnext.command import Console
+    from legnext.job import Job
+    from legnext.report import Task
+
+Item = TypeVar("Item")
+
+# A grid and its four pictures in one round trip.
+IMAGES_AT_ONCE = 5
+
+
+class Tools(NamedTuple):
+    """What a task needs on its way; `directory` and `images` only with --output-dir."""
+
+    api: Api
+    board: Board
+    schedule: Schedule = Schedule()
+    patience: float = 0.0  # seconds to go on submitting where nothing was created: no connection, 429
+    directory: OutputDir | None = None
+    images: ImageHost | None = None
+
+
+def utc_now() -> str:
+    """Return the time as the API writes it, such as 2025-12-24T04:24:18Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def submit(task: Task, tools: Tools) -> None:
+    """Submit the task's prompt; from then on its id is on stderr and in its record.
+
+    Before the first byte is sent a trace stands in the output directory, so that even a kill leaves a
+    sign of it. Raises Failure; where the job exists, the task's stage says so.
+    """
+    assert task.prompt is not None
+    task.submitted_at = utc_now()
+    if tools.directory:
+        task.trace = tools.directory.announce(task.prompt, task.submitted_at)
+
+    def sent(out: bool) -> None:
+        task.sent = out
+
+    try:
+        job = tools.api.submit(task.prompt, tools.patience, sent)
+    except Failure as failure:
+        if task.trace and tools.directory:
+            if failure.type == "submission_unknown":
+                failure.hint = unknown_hint(task.trace)
+            else:
+                tools.directory.settle(task.trace)
+        raise
+    tools.board.submitted(task, job)
+    with contextlib.suppress(Failure):  # the job is what counts; the next save says so if it still fails
+        save(task, tools)
+
+
+def unknown_hint(trace: Path) -> str:
+    """Return how to settle a submit that left `trace`."""
+    return (
+        f"{KINDS['submission_unknown'].hint} Once settled, delete {trace}: "
+        "until then --resume does not submit this prompt again."
+    )
+
+
+def save(task: Task, tools: Tools) -> None:
+    """Bring the task's record up to date. Raises Failure `file_error`."""
+    if tools.directory is None or task.job is None or task.job is task.on_record:
+        return
+    failure = job_failure(task.job)
+    error = failure.as_json(hint_for(failure, task.stage, None)) if failure else None
+    tools.directory.save(Record(task.job, task.prompt, task.submitted_at), error)
+    task.on_record = task.job
+    if task.trace:
+        tools.directory.settle(task.trace)
+        task.trace = None
+
+
+def follow(task: Task, tools: Tools) -> None:
+    """Wait until the task's job has ended. Raises Failure where it cannot be waited for any longer."""
+    assert task.job_id is not None
+    job_id = task.job_id
+
+    def seen(job: Job) -> None:
+        changed = task.job is None or task.job.status != job.status
+        tools.board.seen(task, job)
+        if changed and not job.ended:
+            with contextlib.suppress(Failure):  # as above
+                save(task, tools)
+
+    schedule = tools.schedule._replace(initial_wait=0.0) if task.given else tools.schedule
+    wait(lambda left: tools.api.look(job_id, left), schedule, seen)
+
+
+def look(task: Task, tools: Tools) -> None:
+    """Look at the task's job once. Raises Failure."""
+    assert task.job_id is not None
+    tools.board.seen(task, tools.api.look_patiently(task.job_id))
+
+
+def finish(task: Task, tools: Tools) -> None:
+    """Put the job on record and, once completed, its images on disk.
+
+    Raises Failure, `job_failed` among them.
+    """
+    job = task.job
+    assert job is not None
+    trouble: Failure | None = None
+    try:
+        save(task, tools)
+    except Failure as failure:
+        trouble = failure  # the images may still fit
+    failed = job_failure(job)
+    if failed:
+        raise failed
+    if job.completed and tools.directory and tools.images:
+        if not job.has_images:
+            raise Failure("no_images", "completed, but without images")
+        task.files = download(job, tools.directory, tools.images)
+    if trouble:
+        raise trouble
+
+
+def job_failure(job: Job) -> Failure | None:
+    """Return why the job failed, or None where it did not."""
+    if job.error is None:
+        return None
+    return Failure("job_failed", job.error.message, code=job.error.code)
+
+
+def download(job: Job, directory: OutputDir, images: ImageHost) -> dict[str, object]:
+    """Fetch what is not there yet, side by side, and return the absolute paths.
+
+    Raises Failure of the first image, in order, that could not be had, after all have been tried.
+    """
+    folder = directory.path / job.job_id
+    wanted = {folder / str(number): url for number, url in enumerate(job.image_urls, 1)}
+    if job.image_url:
+        wanted[folder / "grid"] = job.image_url
+    failures: dict[Path, Failure] = {}
+
+    def fetch(stem: Path) -> None:
+        partial = partial_path(stem)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            found[stem] = images.fetch(wanted[stem], stem, partial)
+        except Failure as failure:
+            failures[stem] = failure
+        except OSError as error:
+            failures[stem] = file_error("an image could not be written", error)
+        finally:
+            settled_partial(partial)
+
+    found = {stem: existing(stem) for stem in wanted}
+    side_by_side([stem for stem, path in found.items() if path is None], fetch, IMAGES_AT_ONCE)
+    for stem in wanted:
+        if stem in failures:
+            raise failures[stem]
+    grid = found.pop(folder / "grid", None)
+    files: dict[str, object] = {"grid": str(grid)} if grid else {}
+    return {**files, "images": [str(path) for path in found.values()]}
+
+
+def advance(task: Task, tools: Tools, *steps: Callable[[Task, Tools], None]) -> Failure | None:
+    """Take the task through `steps`; return what went wrong, printed already, or None."""
+    try:
+        for step in steps:
+            step(task, tools)
+    except Failure as error:
+        failure = error
+    except Exception as error:  # noqa: BLE001 - a fault of ours must not lose a job id
+        failure = unexpected(error)
+    else:
+        return None
+    tools.board.settle(task, failure)
+    return failure
+
+
+def side_by_side(items: Sequence[Item], work: Callable[[Item], None], limit: int) -> None:
+    """Call `work` with each of `items`, in at most `limit` threads, and return when all are done.
+
+    Raises the first exception that a call raised, at the end.
+    """
+    todo = deque(items)
+    raised: list[BaseException] = []
+
+    def worker() -> None:
+        while True:
+            try:
+                item = todo.popleft()
+            except IndexError:
+                return
+            try:
+                work(item)
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                raised.append(error)
+
+    threads = [Thread(target=worker, daemon=True) for _ in range(min(limit, len(items)) - 1)]
+    for thread in threads:
+        thread.start()
+    worker()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+def generate(tasks: Sequence[Task], tools: Tools, at_once: int) -> None:
+    """Submit, wait for and finish every task, at most `at_once` jobs side by side.
+
+    A new one is submitted the moment a job ends: its images are fetched beside. A 401 or 402 would meet
+    every other prompt too, so nothing more is submitted after it.
+    """
+    refused: list[Failure] = []
+    # Where the images come slower than the jobs end, the jobs wait: threads and memory stay flat.
+    room = Semaphore(at_once)
+
+    def gate(task: Task, _tools: Tools) -> None:
+        if task.trace:
+            raise Failure(
+                "submission_unknown",
+                "an earlier run sent this prompt, and whether it created a job is not known",
+                hint=unknown_hint(task.trace),
+            )
+        if refused:
+            task.held_back = True
+            first = refused[0]
+            raise Failure(first.type, f"not submitted: {first.message}", code=first.code)
+
+    def end(task: Task) -> None:
+        try:
+            if advance(task, tools, finish) is None:
+                tools.board.settle(task)
+        finally:
+            room.release()
+
+    def run(task: Task) -> None:
+        if task.job is not None and task.job.completed and task.job.has_images:
+            steps: tuple[Callable[[Task, Tools], None], ...] = ()
+        else:
+            steps = (follow,) if task.job_id else (gate, submit, follow)
+        failure = advance(task, tools, *steps)
+        if failure:
+            if failure.type in ("invalid_api_key", "insufficient_balance"):
+                refused.append(failure)
+            return
+        room.acquire()
+        if len(tasks) == 1 or not steps:
+            end(task)
+            return
+        Thread(target=end, args=(task,), daemon=True).start()
+
+    side_by_side(tasks, run, at_once)
+    for _ in range(at_once):
+        room.acquire()
+
+
+def recall(task: Task, tools: Tools) -> None:
+    """Take the prompt and the time of a job that is already on record, so that the record keeps them."""
+    record = tools.directory.load(task.job_id) if tools.directory and task.job_id else None
+    if record:
+        task.prompt, task.submitted_at = record.prompt, record.submitted_at
+
+
+def resume(tasks: Sequence[Task], tools: Tools) -> None:
+    """Give the tasks the jobs that the output directory has for their prompts.
+
+    A prompt whose submit left a trace and no job is settled here: nobody knows whether it was paid for.
+    """
+    assert tools.directory is not None
+    prompts = [task.prompt or "" for task in tasks]
+    for task, found in zip(
+        tasks, claim(prompts, tools.directory.records(), tools.directory.traces()), strict=True
+    ):
+        if isinstance(found, Record):
+            task.job = task.on_record = found.job
+            task.job_id, task.stage, task.given = found.job.job_id, Stage.SUBMITTED, True
+            task.submitted_at = found.submitted_at
+        elif isinstance(found, Trace):
+            task.trace = found.path
+
+
+def prepare(
+    console: Console,
+    board: Board,
+    output_dir: str | None,
+    *,
+    schedule: Schedule = Schedule(),  # noqa: B008 - immutable
+    patience: float = 0.0,
+) -> Tools:
+    """Make ready all that a run needs, cheapest check first; nothing is sent.
+
+    Raises Failure where the key, the base URL, `requests` or the output directory is not usable.
+    """
+    trace = console.trace if console.verbose else None
+    api = Api(settings(), trace)
+    if output_dir is None:
+        return Tools(api, board, schedule, patience)
+    directory = OutputDir(output_dir, lambda line: console.say(line, always=True))
+    directory.prepare()
+    return Tools(api, board, schedule, patience, directory, ImageHost(trace))

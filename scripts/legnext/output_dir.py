@@ -1,0 +1,179 @@
+"""What stands in --output-dir: one folder a job with its record and images, and traces of submits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from legnext.errors import Failure
+from legnext.job import Job, is_job_id, parse_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RECORD = "job.json"
+GALLERY = "gallery.html"
+_TRACE = "submit-"
+_PROBE_BYTES = 65536
+
+_partial: set[Path] = set()
+
+
+class Record(NamedTuple):
+    """What `job.json` says: the job with what only this side knows; times are ISO 8601, UTC."""
+
+    job: Job
+    prompt: str | None
+    submitted_at: str | None
+
+
+class Trace(NamedTuple):
+    """A submit that was sent, or about to be, and whose outcome is not on record."""
+
+    path: Path
+    prompt: str
+    submitted_at: str | None
+
+
+def partial_path(path: Path) -> Path:
+    """Return a name of its own beside `path`, for what is not whole yet; remembered for `remove_partial`."""
+    partial = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
+    _partial.add(partial)
+    return partial
+
+
+def settled_partial(partial: Path) -> None:
+    """Forget a name that `partial_path` gave: the file is whole, or gone."""
+    _partial.discard(partial)
+
+
+def remove_partial() -> None:
+    """Remove what is not whole yet: the run is being stopped."""
+    for path in list(_partial):
+        with contextlib.suppress(OSError):  # nothing more can be done for it here
+            path.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `path` whole or not at all. Raises OSError."""
+    partial = partial_path(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+        settled_partial(partial)
+
+
+class OutputDir:
+    """A directory given with --output-dir; `warn` is told of records that cannot be read."""
+
+    def __init__(self, path: str, warn: Callable[[str], None]) -> None:
+        """Name it; nothing is touched."""
+        self.path = Path(os.path.abspath(path))  # links stay as the user wrote them
+        self._warn = warn
+
+    def prepare(self) -> None:
+        """Create the directory and prove that it takes files. Raises Failure `file_error`."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = partial_path(self.path / "probe")
+            try:
+                with probe.open("wb") as file:
+                    file.write(bytes(_PROBE_BYTES))
+                    file.flush()
+                    os.fsync(file.fileno())
+            finally:
+                probe.unlink(missing_ok=True)
+                settled_partial(probe)
+        except OSError as error:
+            raise file_error("--output-dir cannot be written", error) from None
+
+    def save(self, record: Record, error: dict[str, object] | None = None) -> None:
+        """Write the job's record, with `error` where it failed. Raises Failure `file_error`."""
+        body = record.job.as_json()
+        body["prompt"] = record.prompt
+        body["submitted_at"] = record.submitted_at
+        if error:
+            body["error"] = error
+        folder = self.path / record.job.job_id
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / RECORD, _encode({k: v for k, v in body.items() if v is not None}))
+        except OSError as failure:
+            raise file_error("the job's record could not be written", failure) from None
+
+    def load(self, job_id: str) -> Record | None:
+        """Return the record of `job_id`, or None where there is none that can be read."""
+        path = self.path / job_id / RECORD
+        try:
+            body = json.loads(path.read_bytes())
+            prompt, submitted_at = body.get("prompt"), body.get("submitted_at")
+            return Record(
+                parse_job(body, job_id),
+                prompt if isinstance(prompt, str) else None,
+                submitted_at if isinstance(submitted_at, str) else None,
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            self._warn(f"damaged record {path}: {type(error).__name__}: {error}")
+            return None
+
+    def records(self) -> Iterator[Record]:
+        """Yield every record that can be read, in no order."""
+        for name in _names(self.path):
+            if is_job_id(name):
+                record = self.load(name)
+                if record is not None:
+                    yield record
+
+    def announce(self, prompt: str, submitted_at: str) -> Path:
+        """Leave a trace of a submit that is about to be sent. Raises Failure `file_error`."""
+        path = self.path / f"{_TRACE}{os.urandom(6).hex()}.json"
+        try:
+            write_whole(path, _encode({"prompt": prompt, "submitted_at": submitted_at}))
+        except OSError as error:
+            raise file_error("the submit could not be put on record, so it was not sent", error) from None
+        return path
+
+    def settle(self, trace: Path) -> None:
+        """Remove a trace: the outcome of its submit is known and on record."""
+        try:
+            trace.unlink(missing_ok=True)
+        except OSError as error:
+            self._warn(f"could not remove {trace}: {error}")
+
+    def traces(self) -> Iterator[Trace]:
+        """Yield the submits whose outcome nobody knows."""
+        for name in _names(self.path):
+            if name.startswith(_TRACE) and name.endswith(".json"):
+                path = self.path / name
+                try:
+                    body = json.loads(path.read_bytes())
+                    yield Trace(path, str(body["prompt"]), body.get("submitted_at"))
+                except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+                    self._warn(f"damaged trace {path}: {type(error).__name__}: {error}")
+
+
+def file_error(what: str, error: OSError) -> Failure:
+    """Return the Failure for a fault of the disk."""
+    where = f" ({error.filename})" if error.filename else ""
+    return Failure("file_error", f"{what}: {error.strerror or error}{where}")
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
+
+
+def _encode(body: dict[str, object]) -> bytes:
+    return json.dumps(body, indent=2).encode() + b"\n"

@@ -1,0 +1,52 @@
+"""Where to send and with which key: the two environment variables."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from legnext.errors import Failure
+from legnext.urls import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_BASE_URL = "https://api.legnext.ai"
+SUBMIT_PATH = "/api/v1/diffusion"
+_PLACEHOLDERS = ("your-api-key", "your-api-key-here")
+
+
+class Settings(NamedTuple):
+    """Where to send, and the key to send along."""
+
+    key: str
+    base_url: str
+
+
+def base_url(environ: Mapping[str, str]) -> str:
+    """Return LEGNEXT_BASE_URL or the default, without a trailing slash. Raises Failure `usage`."""
+    url = (environ.get("LEGNEXT_BASE_URL") or "").strip().rstrip("/") or DEFAULT_BASE_URL
+    why = refusal(url)
+    if why is None and ("?" in url or "#" in url):
+        why = "it holds a query or a fragment"
+    if why:
+        raise Failure(
+            "usage",
+            f"LEGNEXT_BASE_URL is refused: {why}",
+            hint=f"Nothing was sent. Unset LEGNEXT_BASE_URL to use {DEFAULT_BASE_URL}, or give an https URL.",
+        )
+    return url
+
+
+def settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings in `environ`. Raises Failure `usage`, `missing_api_key`, `invalid_api_key`."""
+    url = base_url(environ)
+    key = environ.get("LEGNEXT_API_KEY", "").strip()
+    if not key:
+        raise Failure("missing_api_key", "the environment variable LEGNEXT_API_KEY is not set")
+    if not key.isascii() or not key.isprintable():
+        # The key itself is never part of a message.
+        raise Failure("invalid_api_key", "LEGNEXT_API_KEY holds control or non-ASCII characters")
+    if key.lower().replace("_", "-") in _PLACEHOLDERS or (key[0] == "<" and key[-1] == ">"):
+        raise Failure("invalid_api_key", "LEGNEXT_API_KEY is a placeholder, not a key")
+    return Settings(key, url)

@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["requests>=2.31,<3"]
+# ///
+"""Check the Legnext API key in LEGNEXT_API_KEY and print the account's balance; costs nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from legnext import command
+from legnext.errors import Exit, Failure, Stage, exit_code, hint_for
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from legnext.board import Board
+
+
+def parser() -> command.Parser:
+    """Return the command line."""
+    return command.Parser(__doc__, "verify_api_key.py")
+
+
+def work(args: Namespace, console: command.Console, board: Board) -> Exit:  # noqa: ARG001
+    """Ask for the balance and print it; `valid` is null where the answer says nothing about the key."""
+    from legnext.api import Api  # not needed for --help
+    from legnext.settings import settings
+
+    try:
+        account = Api(settings(), console.trace if args.verbose else None).balance()
+    except Failure as failure:
+        code = exit_code(failure.type, Stage.NO_JOB)
+        error = failure.as_json(hint_for(failure, Stage.NO_JOB, None))
+        console.emit({"valid": False if code is Exit.MEND_KEY else None, "error": error})
+        return code
+    console.emit({"valid": True, **account})
+    return Exit.DONE
+
+
+if __name__ == "__main__":
+    command.run(parser(), work)

@@ -1,0 +1,439 @@
+"""The prompt check: what it finds, what it lets pass, and that the two prompt pages say the same."""
+
+# ruff: noqa: RUF001  (dashes and quotes that look like others are what is tested here)
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from legnext.prompt import PARAMETERS, VERSIONS, Parameter, Rule, check, mend, parse
+
+REFERENCE = Path(__file__).parent.parent / "reference"
+
+
+def messages(prompt: str) -> list[str]:
+    return [f"{finding.level} {finding.message}" for finding in check(prompt)]
+
+
+# Forty prompts: twenty that must pass without a word, twenty with all that is said about each.
+
+GOOD = [
+    "a cat",
+    "a man—half machine, half regret — oil on canvas --ar 4:5",
+    "sci-fi - a study in blue, mid-century -- and a well-lit one --s 250",
+    "https://example.com/a--b/--ar/cat.png a cat in this pose --iw 1.5",
+    "https://example.com/1.png https://example.com/2.png",
+    "the baker's dog, 'rock 'n' roll', a sign that says \"OPEN 24/7\"",
+    "一只猫坐在窗边,水彩画,柔和的光线。——静物 --ar 3:4 --niji 7",
+    "🐈 a cat 🌧️ in the rain ☂️ --ar 16:9 --v 7",
+    "a lone } brace, and { another, a {single} pair, f(x) = [1, 2]",
+    "un gato —no un perro— en la calle; a portrait –raw and honest– of a fisherman",
+    "a bowl of lemons --no text, watermark, people --ar 1:1 --c 20 --w 300 --exp 25",
+    "a fox --sref https://example.com/a.png::2 3499123::1 random --sw 300 --sv 6",
+    "the same fox asleep --oref https://example.com/fox.png --ow 400 --ar 3:2 --seed 4294967295",
+    "a fox --cref https://example.com/a.png https://example.com/b.png --cw 0 --v 6.1 --stop 80",
+    "a vase --q .5 --v 6.1 --style raw",
+    "a vase --q 4 --raw --p ab12cd3 zz9plural --stylize 0",
+    "a vase, wide --ar 4:1 --hd --v 8.1 --fast",
+    "hot dog::2 mustard::1 --v 6",
+    "seamless moss --tile --draft --turbo",
+    "route 66: -40 degrees, 9-to-5, A–Z, x—y, -- , ---, —",
+]
+
+BAD = [
+    ("a cat --ar 1.5:1", ["error --ar 1.5:1: whole numbers only, write --ar 3:2"]),
+    (
+        "film still --ar 2.39:1 --raw",
+        ["error --ar 2.39:1: whole numbers only, write --ar 239:100"],
+    ),
+    ("a cat —ar 16:9", ["error —ar 16:9: a flag begins with two plain hyphens, write --ar 16:9"]),
+    ("a cat –s 250 --raw", ["error –s 250: a flag begins with two plain hyphens, write --s 250"]),
+    ("a cat -ar 16:9", ["error -ar 16:9: a flag begins with two plain hyphens, write --ar 16:9"]),
+    ("a cat --ar 16:9, --raw", ["error --ar 16:9,: no punctuation behind a value, write --ar 16:9"]),
+    ("a cat --ar wide", ["error --ar wide: takes W:H in whole numbers"]),
+    ("a cat --ar 5:1 --v 8.1", ["error --ar 5:1: 1:4 to 4:1 on version 8.1"]),
+    ("a cat --s 2000", ["error --s 2000: takes 0 to 1000"]),
+    ("a cat --v v8.2", ["error --v v8.2: the number alone, write --v 8.2"]),
+    ("a cat --repeat 4", ["error --repeat 4: one job is one prompt and one grid, send one prompt for each"]),
+    (
+        "a {red, blue} cat",
+        ["error {red, blue}: one job is one prompt and one grid, send one prompt for each"],
+    ),
+    ("a cat --video", ["error --video: this call makes no video, leave it out"]),
+    ("a cat --ar16:9", ["warning --ar16:9: a space is missing before the value, write --ar 16:9"]),
+    ("a cat -- ar 16:9", ["warning -- ar 16:9: no space behind the hyphens, write --ar 16:9"]),
+    ("a cat --cinematic", ["warning --cinematic: not a flag known here, check the spelling"]),
+    (
+        "a cat --ar 16:9 in the rain",
+        [
+            "warning in the rain: stands behind --ar, which takes W:H in whole numbers; "
+            "put all text before the first flag"
+        ],
+    ),
+    ("a cat --s 50 --s 100", ["warning --s 100: the same flag a second time, keep one"]),
+    (
+        "a cat --oref https://example.com/c.png --draft",
+        ["warning --oref https://example.com/c.png: does not go with --draft, keep one"],
+    ),
+    ("a cat --v 9", [f"warning --v 9: not a version known here, known are {', '.join(VERSIONS)}"]),
+]
+
+
+def test_forty_prompts() -> None:
+    assert (len(GOOD), len(BAD)) == (20, 20)
+
+
+@pytest.mark.parametrize("prompt", GOOD, ids=range(1, 21))
+def test_good_prompt_passes_silently(prompt: str) -> None:
+    assert messages(prompt) == []
+
+
+@pytest.mark.parametrize(("prompt", "expected"), BAD, ids=[prompt for prompt, _ in BAD])
+def test_bad_prompt_is_found_out(prompt: str, expected: list[str]) -> None:
+    assert messages(prompt) == expected
+
+
+# The rules, one by one. E: the words an error is about; W: those of a warning.
+
+
+def found(prompt: str) -> list[str]:
+    return [f"{finding.level[0].upper()} {finding.words}" for finding in check(prompt)]
+
+
+def ranges() -> list[tuple[str, str, str]]:
+    """For each number of the table, a prompt with the lowest, the highest, and one too high."""
+    rows = []
+    for rule in PARAMETERS:
+        if rule.kind == "number" and not rule.steps and not rule.refused:
+            company = {
+                "--sref": "--sref random ",
+                "--oref": "--oref https://a.b/c ",
+                "--cref": "--cref https://a.b/c ",
+            }
+            front = "https://example.com/a.png cat " if rule.flag == "--iw" else "cat "
+            front += company.get(rule.needs, "")
+            back = (
+                f" --v {next(v for v in ('7', '6.1') if v in rule.versions)}"
+                if rule.needs != "--cref"
+                else " --v 6"
+            )
+            rows += [
+                (f"{front}{name} {{}}{back}", str(rule.low), str(rule.high))
+                for name in (rule.flag, *rule.aliases)
+            ]
+    return rows
+
+
+@pytest.mark.parametrize(("prompt", "low", "high"), ranges(), ids=lambda text: text[-40:])
+def test_documented_range(prompt: str, low: str, high: str) -> None:
+    assert messages(prompt.format(low)) == []
+    assert messages(prompt.format(high)) == []
+    for outside in (int(low) - 1, int(high) + 1):
+        assert [f.level for f in check(prompt.format(outside))] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        # Values
+        ("--ar", ["E --ar"]),
+        ("--ar 0:1", ["E --ar 0:1"]),
+        ("--ar 16", ["E --ar 16"]),
+        ("--ar 16x9", ["E --ar 16x9"]),
+        ("--ar 5:1", []),
+        ("--ar 1:4 --v 8.2", []),
+        ("--ar 1:5 --v 8", ["E --ar 1:5"]),
+        ("--s", ["E --s"]),
+        ("--s high", ["E --s high"]),
+        ("--s 50%", ["E --s 50%"]),
+        ("--s 250.", ["E --s 250."]),
+        ("--s 2.5", ["W --s 2.5"]),
+        ("--q 4", []),
+        ("--q 3", ["E --q 3"]),
+        ("--q .5", ["W --q .5"]),
+        ("--q 4 --v 6", ["W --q 4"]),
+        ('--ar 16:9"', ['E --ar 16:9"']),
+        ("--ar 16:9，", ["E --ar 16:9，"]),
+        ("--style cute", ["W --style cute"]),
+        ("--style raw,", ["E --style raw,"]),
+        ("--sref", ["W --sref"]),
+        ("--sref moody", ["W --sref moody"]),
+        ("--sref https://a.b/c, 12", ["W --sref https://a.b/c,"]),
+        ("--sref 12 in the rain", ["W in the rain"]),
+        ("--oref https://a.b/c https://a.b/d", ["W https://a.b/d"]),
+        ("--p", ["W --p"]),
+        ("--p ab12cd3 in the rain", ["W in the rain"]),
+        ("--no", ["W --no"]),
+        ("--tile of moss", ["W of moss"]),
+        # Versions
+        ("--v 8.2 --hd", []),
+        ("--hd", ["W --hd"]),
+        ("--draft --v 8", ["W --draft"]),
+        ("--exp 5 --v 6.1", ["W --exp"]),
+        ("--q 1 --v 8.1", ["W --q"]),
+        ("--stop 50", ["W --stop"]),
+        ("--oref https://a.b/c --v 8.1", ["W --oref"]),
+        ("--cref https://a.b/c", ["W --cref"]),
+        ("--weird 5 --v 8", ["W --weird"]),
+        ("--no hats --v 8.2", ["W --no"]),
+        ("--relax", ["W --relax"]),
+        ("hot:: dog", ["W hot::"]),
+        ("hot::2 dog --v 8", ["W hot::2"]),
+        ("--v 9 --hd --stop 50 --no hats --oref https://a.b/c", ["W --v 9"]),
+        ("--v 9 --s 2000", ["W --v 9", "W --s 2000"]),
+        ("--niji", ["W --niji"]),
+        ("--niji 5", ["W --niji 5"]),
+        ("--niji v6", ["E --niji v6"]),
+        ("--v seven", ["W --v seven"]),
+        # Company
+        ("--niji 7 --v 7", ["W --niji 7"]),
+        ("--draft --hd --v 8.1", ["W --hd"]),
+        ("--oref https://a.b/c --q 4", ["W --oref https://a.b/c"]),
+        ("--turbo --fast", ["W --turbo"]),
+        ("--sw 100", ["W --sw 100"]),
+        ("--sv 6", ["W --sv 6"]),
+        ("--ow 100", ["W --ow 100"]),
+        ("--iw 1", ["W --iw 1"]),
+        ("a pose like https://a.b/c --iw 1", ["W --iw 1"]),
+        ("--stylize 5 --s 5", ["W --s 5"]),
+        # Flags that are not written as flags
+        ("--tile,", ["W --tile,"]),
+        ("--ar: 16:9", ["W --ar: 16:9"]),
+        ("--ar=16:9", ["W --ar=16:9"]),
+        ("--AR 16:9", []),
+        ("---ar 16:9", ["E ---ar 16:9"]),
+        ("――ar16:9", ["E ――ar16:9"]),
+        ("cat—ar 16:9", ["E —ar 16:9"]),
+        ("cat--ar 16:9", ["W --ar 16:9"]),
+        ("cat —sref https://a.b/c", ["E —sref https://a.b/c"]),
+        ("cat —v 7", ["E —v 7"]),
+        ("cat —tile", ["W —tile"]),
+        ("cat -raw --ar 1:1", ["W -raw"]),
+        ("cat --raw —no text", ["W —no"]),
+        ("cat -ar 1.5:1,", ["E -ar 1.5:1,", "E -ar 1.5:1,"]),
+        # What one job cannot carry
+        ("--r 4", ["E --r 4"]),
+        ("--repeat", ["E --repeat"]),
+        ("--loop", ["E --loop"]),
+        ("--motion high", ["E --motion high"]),
+        ("{a, b} --ar {1:1, 2:1}", ["E {a, b}", "E {1:1, 2:1}", "E --ar {1:1,", "W 2:1}"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rule(prompt: str, expected: list[str]) -> None:
+    assert found(prompt) == expected
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "half man — half machine",
+        "half man –half machine",
+        "a -stop motion- puppet, -fast- and loose",
+        "a game —video or board— at dusk",
+        "a stop sign -- no people -- at dusk",
+        "she said —no!— and left",
+        "a knife—no handle—on wood",
+        "tiles —tile by tile— in blue",
+        "type -p to print, ls -s, git -v",
+        "24-70mm f/2.8 - ISO 100 - 1/60 s",
+        "C3-PO, x-ray, t-shirt, w-2 form, q-tip, v-neck",
+        "--",
+        "a --",
+        "-",
+        "}{",
+        "{}",
+        "{a b}",
+        "{,",
+        "16:9 and 2.39:1 are ratios",
+        "v8.2, v7, niji",
+        "時は金なり――静物画、夕暮れ",
+        "https://example.com/a,b?x=--video&y={1}",
+    ],
+)
+def test_prose_passes_silently(prose: str) -> None:
+    assert messages(prose) == []
+
+
+def test_long_words_are_shortened_in_the_message() -> None:
+    (finding,) = check("a --tile " + "b " * 100)
+    assert len(finding.words) == 199
+    assert finding.message.startswith("b " * 28 + "b...: stands behind --tile")
+
+
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("prompt", "image_urls", "text", "parameters"),
+    [
+        ("", (), "", ()),
+        ("  a  cat ", (), "a  cat", ()),
+        ("a cat --ar 16:9 --tile", (), "a cat", (("--ar", "--ar", "16:9"), ("--tile", "--tile", ""))),
+        ("https://a.b/c a cat https://a.b/d", ("https://a.b/c",), "a cat https://a.b/d", ()),
+        ("cat --S 5 --no a,  b", (), "cat", (("--S", "--stylize", "5"), ("--no", "--no", "a,  b"))),
+        ("cat --ar 1:1 wet --new 3", (), "cat", (("--ar", "--ar", "1:1 wet"), ("--new", "--new", "3"))),
+        ("cat —ar 16:9 --s250", (), "cat", (("—ar", "--ar", "16:9"), ("--s", "--stylize", "250"))),
+    ],
+)
+def test_parts(
+    prompt: str, image_urls: tuple[str, ...], text: str, parameters: tuple[tuple[str, ...], ...]
+) -> None:
+    assert parse(prompt) == (image_urls, text, tuple(Parameter(*parameter) for parameter in parameters))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "mended"),
+    [
+        ("a cat —ar 1.5:1, --v v8.2", "a cat --ar 3:2 --v 8.2"),
+        ("a  cat -- ar 16x9 --s250 --raw.", "a  cat --ar 16:9 --s 250 --raw"),
+        ("cat—ar 16:9", "cat --ar 16:9"),
+        ("a cat --s 2000 --video", "a cat --s 2000 --video"),
+        ("--ar 1.25:.5", "--ar 5:2"),
+        ("--ar 1.0000000000000000001:1", "--ar 1.0000000000000000001:1"),
+    ],
+)
+def test_mend(prompt: str, mended: str) -> None:
+    assert mend(prompt) == mended
+
+
+# Properties
+
+WORDS = [
+    *"-- - — – --- ——ar { } {a, b} :: , a:: https://a.b/--c 16:9 1.5:1, 7 v8.2 random ab12c raw —tile --x\0 \ud800".split(),
+    *(
+        dash + name
+        for dash in ("--", "-", "—")
+        for rule in PARAMETERS
+        for name in (rule.flag.strip("-"), "s250,")
+    ),
+]
+SOUP = st.lists(st.sampled_from(WORDS) | st.text(max_size=4), max_size=12).map(" ".join)
+
+
+@given(st.text(st.characters(), max_size=80) | SOUP)
+@example("-" * 8192)
+@example("—a" * 4096)
+@example("--ar " + "9" * 8192 + ":1")
+@example("--ar " + "9" * 400 + ":" + "9" * 400 + " --v 8.1")
+@example("{a," * 2730)
+@example("--seed " + "9" * 8185)
+@settings(max_examples=150, deadline=1000)
+def test_any_text_is_judged_and_mended_once_and_for_all(prompt: str) -> None:
+    for finding in check(prompt):
+        assert finding.words
+        assert finding.message
+    mended = mend(prompt)
+    assert mend(mended) == mended
+    assert not [finding for finding in check(mended) if re.search(", write --[a-z]", finding.advice)]
+    parse(prompt)
+
+
+SLIPS = {  # a flag as it should be, and as it is written by mistake
+    "--ar 3:2": ["—ar 3:2", "--ar 1.5:1", "-- ar 3:2", "--ar3:2", "-ar 3:2,", "--ar 3/2", "–ar1.5:1."],
+    "--s 250": ["—s 250", "--s250", "--s 250,", "-s 250", "--s: 250"],
+    "--no text, hats": ["--no: text, hats"],
+    "--v 7": ["--v v7", "--v7", "—v v7", '--v 7"'],
+    "--sref https://example.com/a.png 12": [
+        "—sref https://example.com/a.png, 12",
+        "--sref: https://example.com/a.png 12,",
+    ],
+    "--raw": ["--raw,", "--raw."],
+}
+
+
+@given(
+    st.sampled_from(GOOD[:3]).map(lambda prompt: prompt.split(" --")[0]),
+    st.lists(st.sampled_from(sorted(SLIPS)), min_size=1, max_size=6, unique=True),
+    st.data(),
+)
+@settings(max_examples=100, deadline=1000)
+def test_a_mended_prompt_checks_clean(text: str, flags: list[str], data: st.DataObject) -> None:
+    good = " ".join([text, *flags])
+    bad = " ".join([text, *(data.draw(st.sampled_from(SLIPS[flag])) for flag in flags)])
+    assert check(good) == ()
+    assert len(check(bad)) >= len(flags)
+    assert mend(bad) == good
+
+
+PROSE = st.lists(
+    st.sampled_from(
+        'a cat man—half sci-fi - — – -- no tile v s ar raw style video 16:9 50 don\'t "yes" 猫が好き。 🐈 (red, blue) { '
+        "x-ray —and– 1920s; f/1.8 https://example.com/a--b half—".split()
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(PROSE)
+@settings(max_examples=100, deadline=1000)
+def test_prose_is_never_refused(words: list[str]) -> None:
+    prompt = " ".join(words) + " --ar 16:9"
+    assert check(prompt) == ()
+
+
+# The two pages
+
+
+def prompts_on(page: str) -> list[str]:
+    """Every line of the blocks fenced as `prompt`."""
+    blocks = re.findall(
+        r"^```prompt\n(.*?)^```$", (REFERENCE / page).read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+EXAMPLES = prompts_on("prompting.md") + prompts_on("midjourney-parameters.md")
+
+
+@pytest.mark.parametrize("prompt", EXAMPLES, ids=lambda prompt: prompt[:30])
+def test_example_of_the_pages_passes_silently(prompt: str) -> None:
+    assert messages(prompt) == []
+
+
+def test_pages_have_their_examples() -> None:
+    assert len(prompts_on("prompting.md")) >= 12
+    assert prompts_on("midjourney-parameters.md")
+
+
+def test_every_flag_on_the_pages_is_in_the_table() -> None:
+    known = {name for rule in PARAMETERS for name in (rule.flag, *rule.aliases)}
+    for page in ("prompting.md", "midjourney-parameters.md"):
+        flags = set(re.findall(r"(?<![\w`.-])`?(--[a-z]+)\b", (REFERENCE / page).read_text("utf-8")))
+        assert flags - known <= SCRIPT_FLAGS, page
+
+
+SCRIPT_FLAGS = {"--no-check", "--dry-run", "--prompts-file"}
+
+
+def row(rule: Rule) -> str:
+    """One row of the page's table, from the code's."""
+    names = " ".join(f"`{name}`" for name in (rule.flag, *rule.aliases))
+    versions = "all" if rule.versions == VERSIONS else ", ".join(rule.versions)
+    remarks = [
+        "**refused**: " + rule.refused if rule.refused else "",
+        "needs " + rule.needs if rule.needs else "",
+        "not with " + ", ".join(rule.conflicts) if rule.conflicts else "",
+        ("unsettled" + ("" if rule.unsettled == VERSIONS else " on " + ", ".join(rule.unsettled)))
+        if rule.unsettled
+        else "",
+        rule.bare,
+    ]
+    takes = "" if rule.refused else rule.takes
+    cells = (names, rule.note, takes, rule.default, versions, "; ".join(filter(None, remarks)))
+    return "| " + " | ".join(cells) + " |"
+
+
+def test_table_of_the_page_is_the_table_of_the_code() -> None:
+    page = (REFERENCE / "midjourney-parameters.md").read_text("utf-8").splitlines()
+    start = page.index("| Flag | What it does | Takes | Default | Versions | Remarks |") + 2
+    rows = page[start : page.index("", start)]
+    assert rows == [row(rule) for rule in PARAMETERS]
+
+
+def test_names_are_unique() -> None:
+    names = [name for rule in PARAMETERS for name in (rule.flag, *rule.aliases)]
+    assert len(names) == len(set(names))
