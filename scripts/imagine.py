@@ -48,9 +48,12 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
         return Exit.DONE
 
     from legnext import lifecycle
+    from legnext.job import Job
 
     tools = lifecycle.prepare(console, board, args.output_dir, patience=PATIENCE_SECONDS)
     if lifecycle.advance(task, tools, lifecycle.submit, lifecycle.finish) is None:
+        assert task.job is not None
+        task.job = Job(task.job.job_id, task.job.status)  # nothing else is settled yet
         board.settle(task)
     return board.exit()
 

@@ -6,8 +6,8 @@ __version__ = "1.0.0"
 
 if sys.version_info < (3, 10):  # noqa: UP036 - macOS still has a python3 that is older
     sys.stdout.write(
-        '{"error": {"type": "missing_dependency", "code": null, "message": "Python 3.10 or newer is needed, '
-        'this is %d.%d", "hint": "Start the script with `uv run` instead of `python3`: it brings its own Python."}}\n'
-        % sys.version_info[:2]
+        '{"error": {"type": "missing_dependency", "code": null, '
+        f'"message": "Python 3.10 or newer is needed, this is {sys.version_info[0]}.{sys.version_info[1]}", '
+        '"hint": "Start the script with `uv run` instead of `python3`: it brings its own Python."}}\n'
     )
     sys.exit(2)
