@@ -88,6 +88,7 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
     if args.resume:
         lifecycle.resume(tasks, tools)
     lifecycle.generate(tasks, tools, args.concurrency)
+    tools.close()
     return board.exit()
 
 

@@ -67,6 +67,7 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
             board.settle(task)
 
     lifecycle.side_by_side(tasks, run, LOOKS_AT_ONCE)
+    tools.close()
     return board.exit()
 
 

@@ -55,6 +55,7 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
         assert task.job is not None
         task.job = Job(task.job.job_id, task.job.status)  # nothing else is settled yet
         board.settle(task)
+    tools.close()
     return board.exit()
 
 

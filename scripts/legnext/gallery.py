@@ -19,9 +19,10 @@ from urllib.parse import quote
 class Card:
     """What the page shows of one job.
 
-    Times are ISO 8601 in UTC; one that cannot be read is shown as it is. A status other than "completed" and
-    "failed" means "not finished". Paths are relative to the page, with forward slashes. The remote URLs are
-    offered as links where pictures are missing here; the page itself never loads them.
+    Times are ISO 8601 in UTC; one that cannot be read is shown as it is. Points are those consumed or frozen.
+    A status other than "completed" and "failed" means "not finished". Paths are relative to the page, with
+    forward slashes. The remote URLs are offered as links where pictures are missing; the page itself
+    never loads them.
     """
 
     job_id: str

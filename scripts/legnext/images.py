@@ -10,6 +10,7 @@ from urllib.parse import urljoin
 
 from legnext.api import RULES
 from legnext.errors import Failure
+from legnext.output_dir import EXTENSIONS
 from legnext.transport import TimedOut, innermost, new_session, outcome_of_error, within
 from legnext.urls import refusal
 
@@ -26,7 +27,6 @@ GAP_SECONDS = 15.0  # between two pieces
 IMAGE_SECONDS = 120.0  # for a whole image: tens of MB over a slow line
 PIECE = 65536  # smaller pieces cost time, one whole body costs memory
 
-EXTENSIONS = ("png", "jpg", "webp", "gif", "avif")
 _PNG_END = b"IEND\xaeB`\x82"
 
 

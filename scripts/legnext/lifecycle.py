@@ -42,6 +42,11 @@ class Tools(NamedTuple):
     directory: OutputDir | None = None
     images: ImageHost | None = None
 
+    def close(self) -> None:
+        """Bring what is shown of the output directory up to date, at the end of a run."""
+        if self.directory:
+            self.directory.close()
+
 
 def utc_now() -> str:
     """Return the time as the API writes it, such as 2025-12-24T04:24:18Z."""
@@ -92,6 +97,7 @@ def save(task: Task, tools: Tools) -> None:
     error = failure.as_json(hint_for(failure, task.stage, None)) if failure else None
     tools.directory.save(Record(task.job, task.prompt, task.submitted_at), error)
     task.on_record = task.job
+    tools.directory.changed()
     if task.trace:
         tools.directory.settle(task.trace)
         task.trace = None
@@ -173,13 +179,19 @@ def download(job: Job, directory: OutputDir, images: ImageHost) -> dict[str, obj
             settled_partial(partial)
 
     found = {stem: existing(stem) for stem in wanted}
-    side_by_side([stem for stem, path in found.items() if path is None], fetch, IMAGES_AT_ONCE)
+    missing = [stem for stem, path in found.items() if path is None]
+    side_by_side(missing, fetch, IMAGES_AT_ONCE)
+    if missing:
+        directory.changed()
     for stem in wanted:
         if stem in failures:
             raise failures[stem]
     grid = found.pop(folder / "grid", None)
     files: dict[str, object] = {"grid": str(grid)} if grid else {}
-    return {**files, "images": [str(path) for path in found.values()]}
+    files["images"] = [str(path) for path in found.values()]
+    if directory.gallery.exists():
+        files["gallery"] = str(directory.gallery)
+    return files
 
 
 def advance(task: Task, tools: Tools, *steps: Callable[[Task, Tools], None]) -> Failure | None:

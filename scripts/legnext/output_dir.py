@@ -1,11 +1,13 @@
-"""What stands in --output-dir: one folder a job with its record and images, and traces of submits."""
+"""What stands in --output-dir: a folder per job with record and images, traces of submits, the gallery."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import time
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from legnext.errors import Failure
@@ -14,10 +16,16 @@ from legnext.job import Job, is_job_id, parse_job
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from legnext.gallery import Card
+
 RECORD = "job.json"
 GALLERY = "gallery.html"
+EXTENSIONS = ("png", "jpg", "webp", "gif", "avif")
 _TRACE = "submit-"
 _PROBE_BYTES = 65536
+
+# The gallery is rewritten whole: with thousands of jobs in it, rather a little late than all the time.
+_GALLERY_SHARE = 20
 
 _partial: set[Path] = set()
 
@@ -78,6 +86,14 @@ class OutputDir:
         """Name it; nothing is touched."""
         self.path = Path(os.path.abspath(path))  # links stay as the user wrote them
         self._warn = warn
+        self._gallery_lock = Lock()
+        self._gallery_stale = False
+        self._gallery_rests_until = 0.0
+
+    @property
+    def gallery(self) -> Path:
+        """The page of all jobs."""
+        return self.path / GALLERY
 
     def prepare(self) -> None:
         """Create the directory and prove that it takes files. Raises Failure `file_error`."""
@@ -133,6 +149,62 @@ class OutputDir:
                 record = self.load(name)
                 if record is not None:
                     yield record
+
+    def changed(self) -> None:
+        """Rewrite the gallery: a job has changed. It rests in between, in proportion to its size."""
+        self._gallery_stale = True
+        if time.monotonic() >= self._gallery_rests_until and self._gallery_lock.acquire(blocking=False):
+            try:
+                began = time.monotonic()
+                self._gallery_stale = False
+                self._write_gallery()
+                took = time.monotonic() - began
+                self._gallery_rests_until = time.monotonic() + _GALLERY_SHARE * took
+            finally:
+                self._gallery_lock.release()
+
+    def close(self) -> None:
+        """Bring the gallery up to date at the end of a run."""
+        with self._gallery_lock:
+            if self._gallery_stale:
+                self._write_gallery()
+
+    def _write_gallery(self) -> None:
+        from legnext.gallery import render
+
+        try:
+            write_whole(self.gallery, render(map(self._card, self.records())).encode())
+        except OSError as error:
+            self._warn(f"the gallery could not be written: {error.strerror or error}")
+
+    def _card(self, record: Record) -> Card:
+        from legnext.gallery import Card
+
+        job = record.job
+        ended_at, usage = job.meta.get("ended_at"), job.meta.get("usage")
+        points = (usage.get("consume") or usage.get("frozen")) if isinstance(usage, dict) else None
+        grid: str | None = None
+        pictures: dict[int, str] = {}
+        for name in _names(self.path / job.job_id):
+            stem, _dot, ending = name.partition(".")
+            if ending in EXTENSIONS:
+                if stem == "grid":
+                    grid = f"{job.job_id}/{name}"
+                elif stem.isdecimal():
+                    pictures[int(stem)] = f"{job.job_id}/{name}"
+        return Card(
+            job_id=job.job_id,
+            status=job.status,
+            prompt=record.prompt,
+            seed=job.seed,
+            submitted_at=record.submitted_at,
+            ended_at=ended_at if isinstance(ended_at, str) else None,
+            points=points if isinstance(points, int) else None,
+            error=job.error.message if job.error else None,
+            grid=grid,
+            images=tuple(pictures[number] for number in sorted(pictures)),
+            image_urls=job.image_urls,
+        )
 
     def announce(self, prompt: str, submitted_at: str) -> Path:
         """Leave a trace of a submit that is about to be sent. Raises Failure `file_error`."""
