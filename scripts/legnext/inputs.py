@@ -97,10 +97,20 @@ def check_parameters(prompt: str) -> tuple[str, ...]:
         raise Failure(
             "invalid_prompt",
             "; ".join(errors),
-            hint="Nothing was sent. Write it as the message says and run the command again; "
-            "--no-check sends the prompt as it is.",
+            hint=_mending(prompt),
         )
     return tuple(finding.message for finding in findings)
+
+
+def _mending(prompt: str) -> str:
+    from legnext.prompt import check as findings_of
+    from legnext.prompt import mend
+
+    mended = mend(prompt)
+    if any(finding.level == "error" for finding in findings_of(mended)):
+        mended = ""
+    write = f"Write: {mended}" if mended else "Write it as the message says"
+    return f"Nothing was sent. {write} (or send it as it is with --no-check)"
 
 
 def dry_run(task: Task) -> dict[str, object]:
