@@ -66,7 +66,7 @@ class Board:
             if self._stopped or task in self._exits or task in self._ready:
                 return
             body, exit_ = report(task, failure, self._output_dir, self._max_wait)
-            if failure and len(self._tasks) > 1:
+            if failure and failure.type != "job_failed":  # that is said as a status
                 self._say(f"{task.label} {failure.type}")
             self._ready[task] = (body, exit_)
             if not self._in_order:

@@ -55,6 +55,8 @@ class Parser(argparse.ArgumentParser):
     def parse(self, argv: list[str]) -> argparse.Namespace:
         """Return the arguments, or raise Failure `usage`; the hint names an unquoted prompt as such."""
         args, extra = self.parse_known_args(argv)
+        if args.version:  # beside anything else it is Midjourney's --version, out of an unquoted prompt
+            extra.append("--version")
         if not extra:
             return args
         hint = None
@@ -126,7 +128,7 @@ def at_once(text: str) -> int:
 def _directory(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("it is empty; name a directory")
-    return os.path.abspath(text)
+    return os.path.abspath(os.path.expanduser(text))
 
 
 class Console:
@@ -272,7 +274,7 @@ def emit_failure(console: Console, failure: Failure) -> Exit:
 
 def _arguments(parser: Parser, console: Console) -> argparse.Namespace:
     argv = sys.argv[1:]
-    if "--version" in argv:
+    if argv == ["--version"]:
         console.emit({"version": __version__})
         leave(console, Exit.DONE)
     if "-h" in argv or "--help" in argv:
