@@ -63,7 +63,7 @@ class Parser(argparse.ArgumentParser):
         prompt = getattr(args, "prompt", None)
         if prompt is not None:
             # Only arguments that are no flag of ours are left over: the rest of an unquoted prompt.
-            whole = " ".join([prompt, *extra])
+            whole = " ".join(_in_order_of(argv, [prompt, *extra]))
             hint = f'Nothing was sent. Put the whole prompt in quotes, as one argument: "{whole}"'
         raise Failure("usage", f"unrecognized arguments: {' '.join(extra)}", hint=hint)
 
@@ -98,6 +98,12 @@ class Parser(argparse.ArgumentParser):
             default=polling.MAX_WAIT,
             help=f"seconds to wait at most, from {when} (default: %(default)g)",
         )
+
+
+def _in_order_of(argv: list[str], words: list[str]) -> list[str]:
+    """Return `words` in the order in which they stand in `argv`."""
+    left = list(words)
+    return [word for word in argv if word in left and left.remove(word) is None]
 
 
 def seconds(text: str) -> float:
