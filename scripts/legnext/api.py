@@ -13,7 +13,15 @@ from legnext.errors import Failure
 from legnext.job import error_words, is_job_id, parse_job
 from legnext.polling import back_off
 from legnext.settings import SUBMIT_PATH
-from legnext.transport import Outcome, innermost, new_session, outcome_of_error, parse_retry_after, within
+from legnext.transport import (
+    Outcome,
+    Outgoing,
+    innermost,
+    new_session,
+    outcome_of_error,
+    parse_retry_after,
+    within,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,7 +91,8 @@ def outcome_of_status(status: int) -> Outcome:
         return Outcome.ANSWERED
     if status == 429:
         return Outcome.RATE_LIMITED
-    if status == 408 or status >= 500:
+    # 1xx: an answer is still to come, so what was sent may be at work.
+    if status == 408 or status >= 500 or status < 200:
         return Outcome.TROUBLE
     if 400 <= status < 500:
         return Outcome.REFUSED
@@ -131,8 +140,9 @@ def parse_balance(body: object) -> dict[str, object]:
         raise Failure(type_of_status(status, message), message, code=status, transient=again)
     data = body.get("data")
     names = ("account_id", "balance_usd", "available_credits", "available_points")
-    account = {name: data[name] for name in names if name in data} if isinstance(data, dict) else {}
-    if not any(value is not None for value in account.values()):
+    data = data if isinstance(data, dict) else {}
+    account = {name: data[name] for name in names if isinstance(data.get(name), (str, int, float))}
+    if not account:
         raise ValueError("no account in it")
     return account
 
@@ -256,16 +266,19 @@ class Api:
         """Send once; return the outcome with the reply, or with what went wrong in words."""
         url = self._where.base_url + path
         begun = time.monotonic()
+        outgoing = None if body is None else Outgoing(json.dumps(body, allow_nan=False).encode())
         try:
-            status, headers, content = within(seconds, lambda: self._exchange(method, url, seconds, body))
+            status, headers, content = within(seconds, lambda: self._exchange(method, url, seconds, outgoing))
         except Exception as error:  # noqa: BLE001 - requests lets OSError, ValueError and urllib3's own pass
-            outcome = outcome_of_error(error)
-            words = self._clean(f"{outcome.value} ({innermost(error)})")
+            outcome = outcome_of_error(error, kept=outgoing is not None and outgoing.keep())
+            words = self._clean(f"{outcome.value} ({innermost(error)})")[:400]
             self._tell(method, url, begun, words)
             return outcome, words
-        self._tell(method, url, begun, f"{status} {content.decode('utf-8', 'replace')}")
         retry_after = parse_retry_after(headers.get("Retry-After"), time.time())
         reply = Reply(status, self._parse(content), retry_after)
+        # What is JSON is shown from its values: there the key is seen however it was escaped.
+        shown = content.decode("utf-8", "replace") if reply.body is None else json.dumps(reply.body)
+        self._tell(method, url, begun, f"{status} {shown}")
         if 300 <= status < 400:
             location = self._clean(headers.get("Location", ""))
             reply = reply._replace(
@@ -274,13 +287,17 @@ class Api:
         return outcome_of_status(status), reply
 
     def _exchange(
-        self, method: str, url: str, seconds: float, body: object
+        self, method: str, url: str, seconds: float, outgoing: Outgoing | None
     ) -> tuple[int, Mapping[str, str], bytes]:
         with self._session.request(
             method,
             url,
-            json=body,
-            headers={"x-api-key": self._where.key, "Accept": "application/json"},
+            data=outgoing,
+            headers={
+                "x-api-key": self._where.key,
+                "Accept": "application/json",
+                "Content-Type": "application/json" if outgoing else None,
+            },
             timeout=(min(CONNECT_SECONDS, seconds), seconds),
             allow_redirects=False,  # requests would carry the key to another host
             stream=True,  # so that the size is bounded

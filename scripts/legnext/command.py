@@ -103,7 +103,12 @@ class Parser(argparse.ArgumentParser):
 def _in_order_of(argv: list[str], words: list[str]) -> list[str]:
     """Return `words` in the order in which they stand in `argv`."""
     left = list(words)
-    return [word for word in argv if word in left and left.remove(word) is None]
+    ordered = []
+    for word in argv:
+        if word in left:
+            left.remove(word)
+            ordered.append(word)
+    return ordered
 
 
 def seconds(text: str) -> float:

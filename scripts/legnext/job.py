@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -108,6 +109,11 @@ def _int(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _is_plain(value: object) -> bool:
+    # JSON has no NaN and no infinity, though Python reads them.
+    return isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
+
+
 def _seed(value: object) -> str | None:
     number = _int(value)
     return _text(value) if number is None else str(number)
@@ -120,7 +126,7 @@ def _meta(raw: dict[str, object]) -> dict[str, object]:
         if time and time != _ZERO_TIME:
             meta[name] = time
     usage = _dict(raw.get("usage"))
-    kept = {name: usage[name] for name in _USAGE if isinstance(usage.get(name), (str, int, float))}
+    kept = {name: usage[name] for name in _USAGE if _is_plain(usage.get(name))}
     if kept:
         meta["usage"] = kept
     return meta

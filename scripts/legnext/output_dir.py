@@ -230,7 +230,7 @@ class OutputDir:
                 try:
                     body = json.loads(path.read_bytes())
                     yield Trace(path, str(body["prompt"]), body.get("submitted_at"))
-                except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+                except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                     self._warn(f"damaged trace {path}: {type(error).__name__}: {error}")
 
 

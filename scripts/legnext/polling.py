@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,11 +53,12 @@ def back_off(
     """Return the seconds to pause after that many failures in a row: doubling, or what the server asked for.
 
     `jitter` from 0 to 1 shortens the doubled pause to as little as half, so that clients which failed
-    together do not come back together. Never longer than LONGEST_PAUSE.
+    together do not come back together. Never longer than LONGEST_PAUSE, and never without a break,
+    whatever the server asked for: a Retry-After of 0 must not make a storm.
     """
-    if retry_after is not None:
-        return min(retry_after, LONGEST_PAUSE)
-    return float(min(first * 2 ** min(failures - 1, 16), LONGEST_PAUSE)) * (1 - jitter / 2)
+    doublings = min(failures - 1, 16) if retry_after is None else 0
+    pause = float(min(first * 2**doublings, LONGEST_PAUSE)) * (1 - jitter / 2)
+    return pause if retry_after is None else max(pause, min(retry_after, LONGEST_PAUSE))
 
 
 def wait(
@@ -66,6 +68,7 @@ def wait(
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    jitter: Callable[[], float] = random.random,
 ) -> Job:
     """Look until the job has ended, by `schedule` from now on, and return it.
 
@@ -87,7 +90,8 @@ def wait(
             if not failure.transient:
                 raise
             failures += 1
-            pause, trouble = back_off(failures, failure.retry_after, first=schedule.interval), failure
+            pause = back_off(failures, failure.retry_after, first=schedule.interval, jitter=jitter())
+            trouble = failure
         else:
             failures = 0
             on_job(job)

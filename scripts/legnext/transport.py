@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from enum import Enum
+from io import BytesIO
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from legnext import __version__
@@ -26,20 +28,48 @@ class Outcome(Enum):
     UNSENDABLE = "TLS or a local setting does not allow the connection"
     UNANSWERED = "time ran out or the connection broke before a whole answer"
     RATE_LIMITED = "429"
-    TROUBLE = "408 or 5xx"
+    TROUBLE = "408, 5xx, or 1xx"
     UNREADABLE = "2xx with a body of another shape"
     REDIRECTED = "3xx"
     REFUSED = "any other 4xx"
 
 
-def outcome_of_error(error: BaseException) -> Outcome:
+class Outgoing(BytesIO):
+    """The body of a request, which knows whether it has begun to leave, and can be kept from leaving.
+
+    `requests` reads it once the connection stands. How an exchange failed does not tell as much: a
+    time-out while connecting and one while waiting for the answer can look alike.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._lock = Lock()
+        self._begun = self._kept = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Hand out the next piece to be sent."""
+        with self._lock:
+            if self._kept:
+                raise OSError("the request was given up on before it was sent")
+            self._begun = True
+        return super().read(size)
+
+    def keep(self) -> bool:
+        """Let nothing leave from now on; say whether nothing has left."""
+        with self._lock:
+            self._kept = True
+            return not self._begun
+
+
+def outcome_of_error(error: BaseException, *, kept: bool = False) -> Outcome:
     """Classify an exception of `requests` by whether the request can have left.
 
     Its classes do not say: SSLError and ProxyError are ConnectionErrors, and so is "Connection aborted"
-    after a POST was sent. What `urllib3` raised inside does.
+    after a POST was sent. What `urllib3` raised inside does. `kept` says that nothing has left for sure.
     """
+    unanswered = Outcome.UNREACHED if kept else Outcome.UNANSWERED
     if isinstance(error, TimedOut):
-        return Outcome.UNANSWERED
+        return unanswered
     import ssl  # loaded by requests long before
 
     import requests
@@ -59,7 +89,7 @@ def outcome_of_error(error: BaseException) -> Outcome:
     # URL, header, proxy setting, CA bundle: found wrong by requests before it opened a connection.
     if isinstance(error, ValueError) or not isinstance(error, requests.RequestException):
         return Outcome.UNSENDABLE
-    return Outcome.UNANSWERED
+    return unanswered
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -86,7 +116,7 @@ def innermost(error: BaseException) -> str:
     """Return the cause worth reading: requests wraps it three deep, with addresses of objects in the text."""
     last = _causes(error)[-1]
     words = getattr(last, "strerror", None) or str(last)
-    return f"{type(last).__name__}: {words}"[:300]
+    return f"{type(last).__name__}: {words}"
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
@@ -96,10 +126,13 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        from email.utils import parsedate_to_datetime  # rare
+        from datetime import timezone  # rare
+        from email.utils import parsedate_to_datetime
 
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - now
+            date = parsedate_to_datetime(value)
+            # The oldest of the three date forms names no zone; all of them are in UTC.
+            seconds = (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - now
         except (ValueError, OverflowError):
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
