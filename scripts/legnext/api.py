@@ -270,7 +270,7 @@ class Api:
         try:
             status, headers, content = within(seconds, lambda: self._exchange(method, url, seconds, outgoing))
         except Exception as error:  # noqa: BLE001 - requests lets OSError, ValueError and urllib3's own pass
-            outcome = outcome_of_error(error, kept=outgoing is not None and outgoing.keep())
+            outcome = outcome_of_error(error, left=None if outgoing is None else not outgoing.keep())
             words = self._clean(f"{outcome.value} ({innermost(error)})")[:400]
             self._tell(method, url, begun, words)
             return outcome, words

@@ -7,8 +7,8 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from legnext import polling
-from legnext.errors import KINDS, Exit, Failure, Stage
-from legnext.report import Task, report
+from legnext.errors import Exit, Failure, Stage
+from legnext.report import Task, report, unknown_hint
 
 if TYPE_CHECKING:
     from legnext.command import Console
@@ -44,6 +44,14 @@ class Board:
             self._tasks = tasks
             self._in_order = in_order
             self._output_dir, self._max_wait = output_dir, max_wait
+
+    def sending(self, task: Task, out: bool) -> None:
+        """Note that the task's submit is about to be sent, or that it certainly created nothing.
+
+        Once the run is being stopped this never returns: what is reported as not submitted never is.
+        """
+        with self._lock:
+            task.sent = out
 
     def submitted(self, task: Task, job: Job) -> None:
         """Show the id of a job that was just created: on stderr, whatever --quiet says."""
@@ -130,7 +138,7 @@ class Board:
         failure = Failure(
             "interrupted",
             f"stopped by {exit_.name}" + (" while the submit was out" if unknown else ""),
-            hint=KINDS["submission_unknown"].hint if unknown else None,
+            hint=unknown_hint(task.trace) if unknown else None,
         )
         task.held_back = not task.job_id and not task.sent
         return report(task, failure, self._output_dir, self._max_wait)[0]

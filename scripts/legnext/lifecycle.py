@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from legnext.api import Api
 from legnext.command import unexpected
-from legnext.errors import KINDS, Failure, Stage, hint_for
+from legnext.errors import Failure, Stage, hint_for
 from legnext.images import ImageHost, existing
 from legnext.output_dir import OutputDir, Record, Trace, file_error, partial_path, settled_partial
 from legnext.polling import Schedule, wait
+from legnext.report import unknown_hint
 from legnext.resume import claim
 from legnext.settings import settings
 
@@ -56,37 +57,31 @@ def utc_now() -> str:
 def submit(task: Task, tools: Tools) -> None:
     """Submit the task's prompt; from then on its id is on stderr and in its record.
 
-    Before the first byte is sent a trace stands in the output directory, so that even a kill leaves a
-    sign of it. Raises Failure; where the job exists, the task's stage says so.
+    While a send is out a trace stands in the output directory, so that even a kill leaves a sign of it;
+    once it is certain that nothing was created, it goes. Raises Failure; where the job exists, the task's
+    stage says so.
     """
     assert task.prompt is not None
-    task.submitted_at = utc_now()
-    if tools.directory:
-        task.trace = tools.directory.announce(task.prompt, task.submitted_at)
+    prompt, submitted_at = task.prompt, utc_now()
+    task.submitted_at = submitted_at
 
     def sent(out: bool) -> None:
-        task.sent = out
+        if out and tools.directory:
+            task.trace = tools.directory.announce(prompt, submitted_at)
+        tools.board.sending(task, out)
+        if not out and tools.directory and task.trace:
+            tools.directory.settle(task.trace)
+            task.trace = None
 
     try:
-        job = tools.api.submit(task.prompt, tools.patience, sent)
+        job = tools.api.submit(prompt, tools.patience, sent)
     except Failure as failure:
-        if task.trace and tools.directory:
-            if failure.type == "submission_unknown":
-                failure.hint = unknown_hint(task.trace)
-            else:
-                tools.directory.settle(task.trace)
+        if failure.type == "submission_unknown":
+            failure.hint = unknown_hint(task.trace)
         raise
     tools.board.submitted(task, job)
     with contextlib.suppress(Failure):  # the job is what counts; the next save says so if it still fails
         save(task, tools)
-
-
-def unknown_hint(trace: Path) -> str:
-    """Return how to settle a submit that left `trace`."""
-    return (
-        f"{KINDS['submission_unknown'].hint} Once settled, delete {trace}: "
-        "until then --resume does not submit this prompt again."
-    )
 
 
 def save(task: Task, tools: Tools) -> None:

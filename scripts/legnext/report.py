@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from legnext import polling
-from legnext.errors import Exit, Failure, Stage, exit_code, hint_for
+from legnext.errors import KINDS, Exit, Failure, Stage, exit_code, hint_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,11 +66,24 @@ def resume_command(job_id: str, output_dir: str | None, max_wait: float = pollin
         words += ["--output-dir", output_dir]
     if max_wait != polling.MAX_WAIT:
         words += ["--max-wait", f"{max_wait:g}"]
+    return shell_line(words)
+
+
+def shell_line(words: list[str]) -> str:
+    """Return the words, quoted, as a shell takes them."""
     if os.name == "nt":
         import subprocess
 
         return subprocess.list2cmdline(words)
     return shlex.join(words)
+
+
+def unknown_hint(trace: Path | None) -> str:
+    """Return how to settle a submit whose outcome nobody knows, and which left `trace`."""
+    hint = KINDS["submission_unknown"].hint
+    if trace is None:
+        return hint
+    return f"{hint} Once settled, delete {trace}: until then --resume does not submit this prompt again."
 
 
 def report(

@@ -61,15 +61,18 @@ class Outgoing(BytesIO):
             return not self._begun
 
 
-def outcome_of_error(error: BaseException, *, kept: bool = False) -> Outcome:
+def outcome_of_error(error: BaseException, *, left: bool | None = None) -> Outcome:
     """Classify an exception of `requests` by whether the request can have left.
 
     Its classes do not say: SSLError and ProxyError are ConnectionErrors, and so is "Connection aborted"
-    after a POST was sent. What `urllib3` raised inside does. `kept` says that nothing has left for sure.
+    after a POST was sent; an answer's odd header is a ValueError like a URL's. What `urllib3` raised
+    inside says more, and `left`, where it is known, the rest.
     """
-    unanswered = Outcome.UNREACHED if kept else Outcome.UNANSWERED
+    if left:
+        return Outcome.UNANSWERED
+    in_between = Outcome.UNANSWERED if left is None else Outcome.UNREACHED
     if isinstance(error, TimedOut):
-        return unanswered
+        return in_between
     import ssl  # loaded by requests long before
 
     import requests
@@ -89,7 +92,7 @@ def outcome_of_error(error: BaseException, *, kept: bool = False) -> Outcome:
     # URL, header, proxy setting, CA bundle: found wrong by requests before it opened a connection.
     if isinstance(error, ValueError) or not isinstance(error, requests.RequestException):
         return Outcome.UNSENDABLE
-    return unanswered
+    return in_between
 
 
 def _causes(error: BaseException) -> list[BaseException]:
