@@ -62,9 +62,13 @@ class Parser(argparse.ArgumentParser):
         hint = None
         prompt = getattr(args, "prompt", None)
         if prompt is not None:
+            from legnext.report import shell_line
+
             # Only arguments that are no flag of ours are left over: the rest of an unquoted prompt.
-            whole = " ".join(_in_order_of(argv, [prompt, *extra]))
-            hint = f'Nothing was sent. Put the whole prompt in quotes, as one argument: "{whole}"'
+            whole = shell_line([" ".join(_in_order_of(argv, [prompt, *extra]))])
+            hint = f"Nothing was sent. Put the whole prompt in quotes, as one argument: {whole}"
+            if hasattr(args, "prompts_file"):
+                hint += " (several prompts: --prompts-file)"
         raise Failure("usage", f"unrecognized arguments: {' '.join(extra)}", hint=hint)
 
     def add_prompt_flags(self) -> None:
@@ -245,6 +249,8 @@ def run(parser: Parser, work: Callable[[argparse.Namespace, Console, Board], Exi
             board = Board(console)
             code = _in_background(lambda: work(args, console, board), board)
         except Failure as failure:
+            if failure.type == "usage":
+                _write(sys.stderr, parser.format_usage())
             code = emit_failure(console, failure)
         _handle_signals(signal.SIG_IGN)
     except Interrupted as stop:
@@ -291,11 +297,7 @@ def _arguments(parser: Parser, console: Console) -> argparse.Namespace:
     if "-h" in argv or "--help" in argv:
         _write(sys.stdout, parser.format_help())
         leave(console, Exit.DONE)
-    try:
-        return parser.parse(argv)
-    except Failure:
-        _write(sys.stderr, parser.format_usage())
-        raise
+    return parser.parse(argv)
 
 
 def _in_background(work: Callable[[], Exit], board: Board) -> Exit:
