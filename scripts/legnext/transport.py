@@ -85,6 +85,8 @@ def outcome_of_error(error: BaseException, *, left: bool | None = None) -> Outco
         # A proxy that is there but will not connect us: the request itself has not been sent.
         if type(cause) is OSError and str(cause).startswith("Tunnel connection failed"):
             return Outcome.UNREACHED
+        if isinstance(cause, inner.InvalidHeader):  # of the answer
+            return Outcome.UNANSWERED
     for cause in causes:
         # TLS can also break while the answer is read; only the handshake comes before sending.
         if isinstance(cause, ssl.SSLError) and _raised_in(cause, "do_handshake"):

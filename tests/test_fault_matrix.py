@@ -1,0 +1,470 @@
+"""Phase x fault, each on the wire: how the run ends, what was sent, and whether the id is in hand."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from urllib3.connection import HTTPConnection
+
+import sandbox as sandbox_module
+from legnext.api import Api
+from legnext.errors import Failure
+from legnext.settings import Settings
+from running import Result, run
+from sandbox import Fault, Sandbox, padded, picture
+
+SMALL = picture("small --ar 4:1", "0", 1)
+JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
+DONE = {"job_id": JOB_ID, "status": "completed", "output": {"image_urls": ["https://127.0.0.1:1/a.png"]}}
+
+# Each phase: the route that goes wrong, and the command. Nothing waits longer than it has to: the least
+# time that a request is given (5 s) is what a stall costs.
+GENERATE = ("generate_and_wait.py", "a cat", "--initial-wait", "0", "--interval", "0.2", "--max-wait")
+PHASES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "submit": ("submit", (*GENERATE, "0.6")),
+    "imagine": ("submit", ("imagine.py", "a cat")),
+    "wait": ("job", (*GENERATE, "0.6")),
+    "download": ("image", (*GENERATE, "5", "--output-dir", "DIR")),
+    "look": ("job", ("get_task.py", "ID")),
+    "look --wait": ("job", ("get_task.py", "ID", "--wait", "--interval", "0.2", "--max-wait", "0.6")),
+    "verify": ("balance", ("verify_api_key.py",)),
+}
+
+FAULTS: dict[str, dict[str, Any]] = {
+    **{str(status): {"status": status} for status in (101, 204, 302, 307, 400, 401, 402, 403, 404)},
+    **{str(status): {"status": status} for status in (405, 408, 422, 429, 500, 503)},
+    "400 moderated": {"status": 400, "body": {"error": {"code": 400, "message": "Banned prompt"}}},
+    "403 moderated": {"status": 403, "body": {"code": 403, "message": "sensitive content"}},
+    "502 html": {"status": 502, "body": "<html><h1>502 Bad Gateway</h1>"},
+    "200 html": {"body": "<html>please log in</html>"},
+    "half JSON": {"body": json.dumps(DONE)[:60]},
+    "list": {"body": [DONE]},
+    "null": {"body": b"null"},
+    "nulls": {"body": {"job_id": None, "status": None, "output": None, "data": None, "error": None}},
+    "other types": {"body": {"job_id": 7, "status": ["completed"], "output": "", "data": [], "error": 1}},
+    "no UUID": {"body": {"job_id": "../../etc/passwd"}},
+    "10,000 digits": {"body": b'{"code": %s, "status": "pending"}' % (b"7" * 10_000)},
+    "100,000 brackets": {"body": b"[" * 100_000 + b"]" * 100_000},
+    "NaN": {"body": b'{"job_id": NaN, "status": Infinity, "data": {"balance_usd": NaN}}'},
+    "two lengths": {"headers": {"Content-Length": "5, 6"}, "action": "answer"},
+    "unknown status": {"body": {"job_id": JOB_ID, "status": "retry"}},
+    "completed, no image": {"body": {**DONE, "output": {"image_url": "", "image_urls": [""]}}},
+    "code 401 in a 200": {"body": {"code": 401, "message": "Invalid API key", "data": None}},
+    "code 500 in a 200": {"body": {"code": 500, "message": "trouble", "data": None}},
+    **{action: {"action": action} for action in ("reset", "close", "stall", "drip", "truncate")},
+}
+
+ONCE, AGAIN = "once", "again"
+
+# What a job costs hangs on the first block: only what certainly created nothing is sent again.
+#  phase, faults, exit code, error.type, sent
+MATRIX: list[tuple[str, str, int, str, str]] = [
+    ("submit", "reset, close, stall, drip, truncate, two lengths", 7, "submission_unknown", ONCE),
+    ("submit", "101, 408, 500, 503, 502 html", 7, "submission_unknown", ONCE),
+    ("submit", "204, 200 html, half JSON, list, null, nulls", 7, "submission_unknown", ONCE),
+    ("submit", "other types, no UUID, 10,000 digits, 100,000 brackets", 7, "submission_unknown", ONCE),
+    ("submit", "429", 1, "rate_limited", AGAIN),
+    ("submit", "307", 1, "bad_response", ONCE),
+    ("submit", "405", 1, "api_error", ONCE),
+    ("submit", "400, 422", 2, "invalid_request", ONCE),
+    ("submit", "404", 2, "not_found", ONCE),
+    ("submit", "401", 3, "invalid_api_key", ONCE),
+    ("submit", "402", 4, "insufficient_balance", ONCE),
+    ("submit", "400 moderated, 403 moderated", 5, "content_rejected", ONCE),
+    ("submit", "403", 5, "forbidden", ONCE),
+    ("imagine", "close, 502 html, null", 7, "submission_unknown", ONCE),
+    ("imagine", "402", 4, "insufficient_balance", ONCE),
+    ("wait", "reset, close, truncate, two lengths", 6, "network_error", AGAIN),
+    ("wait", "stall, drip", 6, "network_error", ONCE),  # the first look uses up the time
+    ("wait", "408, 500, 502 html", 6, "server_error", AGAIN),
+    ("wait", "204, 200 html, half JSON, list, null, nulls", 6, "bad_response", AGAIN),
+    ("wait", "other types, 10,000 digits, 100,000 brackets, NaN", 6, "bad_response", AGAIN),
+    ("wait", "429", 6, "rate_limited", AGAIN),
+    ("wait", "unknown status", 6, "timeout", AGAIN),
+    ("wait", "completed, no image", 6, "no_images", AGAIN),
+    ("wait", "302", 6, "bad_response", ONCE),
+    ("wait", "401", 6, "invalid_api_key", ONCE),
+    ("wait", "402", 6, "insufficient_balance", ONCE),
+    ("wait", "403", 6, "forbidden", ONCE),
+    ("wait", "404", 6, "not_found", ONCE),
+    ("download", "reset, truncate", 6, "download_failed", AGAIN),
+    ("download", "404, 200 html", 6, "download_failed", AGAIN),
+    ("download", "403, 302", 6, "download_failed", ONCE),
+    ("look", "500", 1, "server_error", AGAIN),
+    ("look", "10,000 digits", 1, "bad_response", AGAIN),
+    ("look", "302", 1, "bad_response", ONCE),
+    ("look", "401", 3, "invalid_api_key", ONCE),
+    ("look", "404", 2, "not_found", ONCE),
+    ("look", "403", 6, "forbidden", ONCE),
+    ("look --wait", "502 html", 6, "server_error", AGAIN),
+    ("look --wait", "429", 6, "rate_limited", AGAIN),
+    ("look --wait", "reset", 6, "network_error", AGAIN),
+    ("look --wait", "half JSON", 6, "bad_response", AGAIN),
+    ("look --wait", "unknown status", 6, "timeout", AGAIN),
+    ("look --wait", "401", 3, "invalid_api_key", ONCE),
+    ("look --wait", "404", 2, "not_found", ONCE),
+    ("look --wait", "403", 6, "forbidden", ONCE),
+    ("verify", "401, code 401 in a 200", 3, "invalid_api_key", ONCE),
+    ("verify", "403", 5, "forbidden", ONCE),
+    ("verify", "404", 2, "not_found", ONCE),
+    ("verify", "302", 1, "bad_response", ONCE),
+    ("verify", "code 500 in a 200", 1, "server_error", AGAIN),
+    ("verify", "NaN", 1, "bad_response", AGAIN),
+]
+
+ROWS = [
+    pytest.param(phase, fault, code, type_, sent, id=f"{phase}: {fault}")
+    for phase, faults, code, type_, sent in MATRIX
+    for fault in re.split(r", (?!000|no image)", faults)
+]
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """Serve jobs that are done at once, with small pictures."""
+    monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
+    with Sandbox(service_time=0) as running:
+        yield running
+
+
+def made(sandbox: Sandbox) -> str:
+    """Make a job of which the run is told the id only."""
+    job_id: str = run("imagine.py", "a cat", sandbox=sandbox).only["job_id"]
+    return job_id
+
+
+def tries(result: Result, method: str) -> int:
+    """Count what was tried, also where nothing could leave, by what --verbose shows."""
+    return result.stderr.count(f"{method} http")
+
+
+@pytest.mark.parametrize(("phase", "fault", "code", "type_", "sent"), ROWS)
+def test_matrix(  # noqa: PLR0917 - the columns
+    sandbox: Sandbox, tmp_path: Path, phase: str, fault: str, code: int, type_: str, sent: str
+) -> None:
+    route, command = PHASES[phase]
+    match = "_grid" if phase == "download" else ""  # one of the five images is enough
+    job_id = made(sandbox) if "ID" in command else None
+    asked = {"ID": job_id or "", "DIR": str(tmp_path)}
+    sandbox.faults.append(Fault(route, times=None, match=match, **FAULTS[fault]))
+    before = len(sandbox.requests)
+
+    result = run(*(asked.get(word, word) for word in command), "--verbose", sandbox=sandbox)
+
+    assert (result.code, result.error["type"]) == (code, type_), result.stdout
+    assert result.error["hint"]
+    # How often: on the wire, and as the run tells it.
+    arrived = [r for r in sandbox.requests[before:] if r.route == route and match in r.path]
+    assert (len(arrived) > 1) == (sent == AGAIN), arrived
+    if route == "submit":
+        assert tries(result, "POST") == sandbox.posts
+    # The id: in hand exactly where there is one.
+    created = job_id or next(iter(sandbox.jobs), None)
+    if phase in ("submit", "imagine", "verify"):
+        assert "job_id" not in result.only
+        assert "resume" not in result.only
+    else:
+        assert sandbox.posts == 1, "a job is paid for once"
+        assert result.only["job_id"] == created
+        if phase in ("wait", "download"):
+            assert f"job {created} pending\n" in result.stderr
+        assert ("resume" in result.only) == (code == 6)
+    if phase == "verify":
+        assert result.only["valid"] is (False if code == 3 else None)
+    if phase == "download":
+        assert result.only["status"] == "completed"
+        assert len(result.only["output"]["image_urls"]) == 4
+        left = {path.name for path in (tmp_path / str(created)).iterdir()}
+        assert left == {"job.json", "1.png", "2.png", "3.png", "4.png"}
+
+
+# --- Faults that pass -------------------------------------------------------------------------------------
+
+PASSING = ["429", "502 html", "200 html", "reset", "truncate"]
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_fault_that_passes_ends_neither_the_wait_nor_the_look_nor_the_download(
+    sandbox: Sandbox, tmp_path: Path, fault: str
+) -> None:
+    sandbox.faults += [Fault("job", **FAULTS[fault]), Fault("image", **FAULTS[fault])]
+    result = run(*GENERATE, "20", "--output-dir", str(tmp_path), sandbox=sandbox)
+    assert result.code == 0, result.stdout
+    assert len(result.only["files"]["images"]) == 4
+    sandbox.faults.append(Fault("job", **FAULTS[fault]))
+    assert run("get_task.py", result.only["job_id"], sandbox=sandbox).code == 0
+    sandbox.faults.append(Fault("balance", **FAULTS[fault]))
+    assert run("verify_api_key.py", sandbox=sandbox).code == 0
+    assert sandbox.posts == 1
+
+
+def test_a_lost_answer_to_a_submit_that_was_taken_is_not_paid_for_again(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.faults.append(Fault("submit", action="close", after_effect=True))
+    result = run(*GENERATE, "5", "--output-dir", str(tmp_path), sandbox=sandbox)
+    assert (result.code, result.error["type"]) == (7, "submission_unknown")
+    again = run(*GENERATE, "5", "--output-dir", str(tmp_path), "--resume", sandbox=sandbox)
+    assert (again.code, again.error["type"]) == (7, "submission_unknown")
+    assert len(sandbox.jobs) == sandbox.posts == 1
+
+
+# --- 429 and Retry-After ----------------------------------------------------------------------------------
+
+
+def in_seconds(seconds: float) -> str:
+    return str(seconds)
+
+
+def as_date(seconds: float) -> str:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return format_datetime(now + datetime.timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(("form", "asked", "least"), [(in_seconds, 2, 2.0), (as_date, 4, 1.2)])
+def test_a_429_is_sent_again_when_the_server_says(
+    sandbox: Sandbox, form: Any, asked: int, least: float
+) -> None:
+    sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": form(asked)}))
+    assert run(*GENERATE, "20", sandbox=sandbox).code == 0
+    first, second = (r.at for r in sandbox.requests if r.route == "submit")
+    assert second - first >= least  # a date counts from when it was written, in whole seconds
+    assert len(sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize("asked", ["86400", "Fri, 31 Dec 2100 23:59:59 GMT"])
+def test_a_long_retry_after_is_cut_to_the_time_there_is(sandbox: Sandbox, asked: str) -> None:
+    sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": asked}, times=None))
+    result = run(*GENERATE, "1", sandbox=sandbox)
+    assert (result.code, result.error["type"]) == (1, "rate_limited")
+    assert result.error["retry_after"] >= 86400
+    assert sandbox.posts == 2
+
+
+def test_retry_after_0_makes_no_storm(sandbox: Sandbox) -> None:
+    sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": "0"}, times=None))
+    assert run(*GENERATE, "2", sandbox=sandbox).code == 1
+    assert 2 <= sandbox.posts <= 6
+
+
+# --- No connection ----------------------------------------------------------------------------------------
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def full_port() -> Iterator[int]:
+    """Yield a port whose queue is full: a connection attempt gets no answer at all."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+NOWHERE = {
+    "refused": {"LEGNEXT_BASE_URL": "http://127.0.0.1:CLOSED"},
+    "unresolved": {"LEGNEXT_BASE_URL": "https://no-such-host.invalid"},
+    "proxy away": {"HTTP_PROXY": "http://127.0.0.1:CLOSED"},
+    "proxy away, https": {
+        "LEGNEXT_BASE_URL": "https://api.legnext.invalid",
+        "HTTPS_PROXY": "http://127.0.0.1:CLOSED",
+    },
+    "proxy refuses": {
+        "LEGNEXT_BASE_URL": "https://api.legnext.invalid",
+        "HTTPS_PROXY": "http://127.0.0.1:SANDBOX",
+    },
+}
+
+
+@pytest.mark.parametrize("case", NOWHERE)
+def test_without_a_connection_nothing_is_lost_and_the_submit_is_tried_again(
+    sandbox: Sandbox, case: str
+) -> None:
+    ports = {"CLOSED": str(closed_port()), "SANDBOX": sandbox.url.rpartition(":")[2]}
+    env = {"LEGNEXT_API_KEY": sandbox.key, "LEGNEXT_BASE_URL": sandbox.url} | NOWHERE[case]
+    for word, port in ports.items():
+        env = {name: value.replace(word, port) for name, value in env.items()}
+    result = run(*GENERATE, "0.6", "--verbose", env=env)
+    assert (result.code, result.error["type"]) == (1, "network_error"), result.stdout
+    assert tries(result, "POST") > 1
+    assert sandbox.posts == 0
+
+
+def test_a_connect_time_out_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[bool] = []
+    with full_port() as port:
+        api = Api(Settings("a-key", f"http://127.0.0.1:{port}"))
+        monkeypatch.setattr("legnext.api.CONNECT_SECONDS", 0.2)
+        with pytest.raises(Failure) as caught:
+            api.submit("a cat", 1.0, tried.append)
+    assert caught.value.type == "network_error"
+    assert tried.count(True) > 1
+    assert tried[-1] is False, "it is known that nothing was created"
+
+
+def test_time_that_runs_out_before_the_connection_stands_leaves_no_doubt_and_sends_nothing_later(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox
+) -> None:
+    go_on, connected = threading.Event(), threading.Event()
+    connect = HTTPConnection.connect
+
+    def late(self: HTTPConnection) -> None:
+        go_on.wait()
+        connect(self)
+        connected.set()
+
+    monkeypatch.setattr(HTTPConnection, "connect", late)
+    monkeypatch.setattr("legnext.api.LEAST_SECONDS", 0.2)
+    with pytest.raises(Failure) as caught:
+        Api(Settings(sandbox.key, sandbox.url)).submit("a cat", 0, lambda _out: None)
+    assert caught.value.type == "network_error"
+    go_on.set()
+    assert connected.wait(10)
+    with sandbox.changed:
+        # The connection that came too late is closed without a request on it.
+        assert sandbox.changed.wait_for(lambda: not sandbox.sockets, 10)
+    assert sandbox.posts == 0
+
+
+def test_a_connection_that_comes_back_takes_the_submit_once(sandbox: Sandbox) -> None:
+    port = closed_port()
+
+    def come_back() -> None:
+        time.sleep(0.5)  # after the first try
+        stack.enter_context(Sandbox(service_time=0, port=port))
+
+    with contextlib.ExitStack() as stack:
+        thread = threading.Thread(target=come_back)
+        thread.start()
+        env = {"LEGNEXT_API_KEY": sandbox.key, "LEGNEXT_BASE_URL": f"http://127.0.0.1:{port}"}
+        result = run(*GENERATE, "20", "--verbose", env=env)
+        thread.join()
+    assert result.code == 0, result.stdout
+    assert tries(result, "POST") >= 1
+
+
+# --- TLS --------------------------------------------------------------------------------------------------
+
+CA, OTHER_CA = trustme.CA(), trustme.CA()
+
+
+class TlsServer:
+    """An https server on a loopback port that ends each connection at a chosen moment."""
+
+    def __init__(self, *, dies: str = "", expired: bool = False) -> None:
+        """`dies`: "" (it answers 500), "in the handshake", "after reading"; or "plain", which is no TLS."""
+        past = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+        certificate = CA.issue_cert("127.0.0.1", not_after=past if expired else None)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(self._context)
+        self._dies = dies
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self._server.getsockname()[1]}"
+        self.connections = 0
+        self.read: list[bytes] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> TlsServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):  # closed: the end
+            while True:
+                plain, _peer = self._server.accept()
+                self.connections += 1
+                with plain, contextlib.suppress(OSError):
+                    self._meet(plain)
+
+    def _meet(self, plain: socket.socket) -> None:
+        plain.settimeout(10)
+        if self._dies in ("in the handshake", "plain"):
+            plain.recv(100)
+            plain.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" if self._dies == "plain" else b"")
+            return
+        with self._context.wrap_socket(plain, server_side=True) as connection:
+            content = b""
+            while b"a cat" not in content and (piece := connection.recv(65536)):
+                content += piece
+            self.read.append(content)
+            if self._dies != "after reading":
+                connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
+            os.close(connection.detach())  # without TLS saying goodbye
+
+
+@pytest.fixture
+def trusted(tmp_path: Path) -> str:
+    bundle = tmp_path / "ca.pem"
+    CA.cert_pem.write_to_path(str(bundle))
+    return str(bundle)
+
+
+@pytest.mark.parametrize("case", ["not trusted", "expired", "another host", "plain"])
+def test_a_tls_fault_is_met_once_and_nothing_was_sent(trusted: str, case: str) -> None:
+    dies = "plain" if case == "plain" else ""
+    with TlsServer(dies=dies, expired=case == "expired") as server:
+        env = {
+            "LEGNEXT_API_KEY": "a-key-of-the-tls-tests",
+            "LEGNEXT_BASE_URL": server.url.replace("127.0.0.1", "localhost")
+            if case == "another host"
+            else server.url,
+            **({} if case == "not trusted" else {"REQUESTS_CA_BUNDLE": trusted}),
+        }
+        result = run(*GENERATE, "2", "--verbose", env=env)
+        assert (result.code, result.error["type"]) == (1, "network_error"), result.stdout
+        assert tries(result, "POST") == server.connections == 1
+        assert not server.read
+        looked = run("get_task.py", JOB_ID, "--wait", "--interval", "0.2", "--max-wait", "2", env=env)
+        assert (looked.code, looked.error["type"]) == (6, "network_error")
+        assert server.connections == 2, "a look is not tried again either"
+
+
+def test_a_connection_that_breaks_in_the_handshake_was_never_made(trusted: str) -> None:
+    with TlsServer(dies="in the handshake") as server:
+        env = {
+            "LEGNEXT_API_KEY": "a-key-of-the-tls-tests",
+            "LEGNEXT_BASE_URL": server.url,
+            "REQUESTS_CA_BUNDLE": trusted,
+        }
+        result = run(*GENERATE, "0.6", env=env)
+        assert (result.code, result.error["type"]) == (1, "network_error"), result.stdout
+
+
+def test_over_tls_a_submit_that_was_read_is_unknown_however_the_connection_breaks(trusted: str) -> None:
+    for dies in ("", "after reading"):
+        with TlsServer(dies=dies) as server:
+            env = {
+                "LEGNEXT_API_KEY": "a-key-of-the-tls-tests",
+                "LEGNEXT_BASE_URL": server.url,
+                "REQUESTS_CA_BUNDLE": trusted,
+            }
+            result = run(*GENERATE, "2", env=env)
+        assert (result.code, result.error["type"]) == (7, "submission_unknown"), result.stdout
+        assert len(server.read) == 1
