@@ -9,7 +9,8 @@
 
 AGENT_CMD is any shell command that reads a wish on stdin and prints its answer. It is started once per task
 in a new directory that holds the skill and nothing else. One JSON line per task, then a summary; exit 0 if
-all passed. What a task's "check" may hold:
+all passed. A task's "assertions", and triggers.json, are for whoever judges what a machine cannot: a reader,
+or the host's own evaluation. What a task's "check" may hold:
 
 sandbox  what the sandbox is started with: service_time, credits, points
 faults   what goes wrong on the wire, as `Fault` of tests/sandbox.py has it
