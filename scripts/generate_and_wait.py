@@ -37,7 +37,7 @@ def parser() -> command.Parser:
     it.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the prompts that --output-dir has a job of; submit the rest",
+        help="pick up what --output-dir has of these prompts, from whatever command; submit only the rest",
     )
     it.add_argument(
         "--concurrency",

@@ -29,7 +29,10 @@ MEANING: dict[Exit, tuple[str, str]] = {
     Exit.TOP_UP: ("not enough balance", "top up at https://legnext.ai"),
     Exit.CHANGE_PROMPT: ("refused or failed", "change the prompt"),
     Exit.GO_ON: ("the job exists, this run could not finish it", "run `resume`, do not submit again"),
-    Exit.UNKNOWN: ("nobody knows whether a job was created", "check the balance before submitting again"),
+    Exit.UNKNOWN: (
+        "nobody knows whether a job was created",
+        "check the balance and ask the user before submitting again",
+    ),
     Exit.SIGINT: ("stopped by SIGINT", "with a job_id: as 6; if the submit had been sent: as 7"),
     Exit.SIGTERM: ("stopped by SIGTERM", "with a job_id: as 6; if the submit had been sent: as 7"),
 }
@@ -136,9 +139,9 @@ KINDS: dict[str, Kind] = {
     "submission_unknown": Kind(
         Exit.UNKNOWN,
         "The submit was sent and no usable answer came back (time-out, broken connection, 5xx, no job id).",
-        "Do not submit again yet: the job may exist and be paid for. Compare the balance before and after "
-        "with verify_api_key.py (a normal job freezes 80 points); submit again only if nothing was taken, "
-        "and ask the user if in doubt.",
+        "Do not submit again without the user's yes: a job may exist and be paid for, and its pictures are "
+        "out of reach without its id. verify_api_key.py shows the balance now; a normal job takes 80 points "
+        "from what it was before. Tell the user both.",
     ),
     "interrupted": Kind(
         Exit.SIGINT,
@@ -148,7 +151,7 @@ KINDS: dict[str, Kind] = {
 }
 """error.type -> its row; reference/output.md is tested against it."""
 
-GO_ON = "The job exists and is paid for: do not submit it again. Go on with: {resume}"
+GO_ON = "The job exists and its price is taken or reserved: do not submit it again. Go on with: {resume}"
 
 
 class Stage(Enum):

@@ -61,7 +61,10 @@ def resume_command(job_id: str, output_dir: str | None, max_wait: float = pollin
 
     It carries a --max-wait that is not the default: whoever set it has a host that kills commands.
     """
-    words = [sys.executable or "python3", _GET_TASK, job_id, "--wait"]
+    # uv names itself to what it runs; the interpreter it made for this run can be gone tomorrow.
+    uv = os.environ.get("UV")
+    words = [uv, "run"] if uv else [sys.executable or "python3"]
+    words += [_GET_TASK, job_id, "--wait"]
     if output_dir:
         words += ["--output-dir", output_dir]
     if max_wait != polling.MAX_WAIT:
@@ -83,7 +86,10 @@ def unknown_hint(trace: Path | None) -> str:
     hint = KINDS["submission_unknown"].hint
     if trace is None:
         return hint
-    return f"{hint} Once settled, delete {trace}: until then --resume does not submit this prompt again."
+    return (
+        f"{hint} {trace} stands for it: until it is deleted, --resume will not submit this prompt "
+        "(a run without --resume would)."
+    )
 
 
 def report(
