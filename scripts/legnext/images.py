@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from pathlib import Path
@@ -43,21 +44,22 @@ def extension(head: bytes) -> str | None:
     return "avif" if head[4:12] == b"ftypavif" else None
 
 
-def existing(stem: Path) -> Path | None:
+def existing(stem: str) -> str | None:
     """Return the image that is already there under `stem` (a path without extension), if it is whole."""
-    for ending in EXTENSIONS:
-        path = stem.with_name(f"{stem.name}.{ending}")
-        if path.is_file() and is_whole(path):
-            return path
-    return None
+    return next(filter(is_whole, (f"{stem}.{ending}" for ending in EXTENSIONS)), None)
 
 
-def is_whole(path: Path) -> bool:
+def is_whole(path: str) -> bool:
     """Say whether `path` begins like an image and, where the format tells (PNG), ends like one."""
-    with path.open("rb") as file:
-        kind = extension(file.read(12))
-        file.seek(max(0, path.stat().st_size - len(_PNG_END)))
-        return kind is not None and (kind != "png" or file.read() == _PNG_END)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            kind = extension(file.read(12))
+            if kind != "png":
+                return kind is not None
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return file.read() == _PNG_END
+    except OSError:
+        return False
 
 
 class ImageHost:

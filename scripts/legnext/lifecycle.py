@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import deque
 from threading import Semaphore, Thread
@@ -20,7 +21,6 @@ from legnext.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from legnext.board import Board
     from legnext.command import Console
@@ -150,43 +150,58 @@ def job_failure(job: Job) -> Failure | None:
     return Failure("job_failed", job.error.message, code=job.error.code)
 
 
+def wanted(job: Job) -> dict[str, str]:
+    """Return the URLs of the job's images by the names of their files, which have no extension yet."""
+    urls = {str(number): url for number, url in enumerate(job.image_urls, 1)}
+    return {**urls, "grid": job.image_url} if job.image_url else urls
+
+
+def on_disk(job: Job, directory: OutputDir) -> dict[str, str | None]:
+    """Return the absolute paths of the job's images by name, None for one that is not there whole."""
+    folder = os.path.join(directory.path, job.job_id)
+    return {name: existing(os.path.join(folder, name)) for name in wanted(job)}
+
+
+def as_files(found: dict[str, str | None], directory: OutputDir) -> dict[str, object]:
+    """Return the paths as they are printed."""
+    files: dict[str, object] = {"grid": found["grid"]} if "grid" in found else {}
+    files["images"] = [path for name, path in found.items() if name != "grid"]
+    if directory.gallery.exists():
+        files["gallery"] = str(directory.gallery)
+    return files
+
+
 def download(job: Job, directory: OutputDir, images: ImageHost) -> dict[str, object]:
     """Fetch what is not there yet, side by side, and return the absolute paths.
 
     Raises Failure of the first image, in order, that could not be had, after all have been tried.
     """
     folder = directory.path / job.job_id
-    wanted = {folder / str(number): url for number, url in enumerate(job.image_urls, 1)}
-    if job.image_url:
-        wanted[folder / "grid"] = job.image_url
-    failures: dict[Path, Failure] = {}
+    urls = wanted(job)
+    failures: dict[str, Failure] = {}
 
-    def fetch(stem: Path) -> None:
+    def fetch(name: str) -> None:
+        stem = folder / name
         partial = partial_path(stem)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            found[stem] = images.fetch(wanted[stem], stem, partial)
+            found[name] = str(images.fetch(urls[name], stem, partial))
         except Failure as failure:
-            failures[stem] = failure
+            failures[name] = failure
         except OSError as error:
-            failures[stem] = file_error("an image could not be written", error)
+            failures[name] = file_error("an image could not be written", error)
         finally:
             settled_partial(partial)
 
-    found = {stem: existing(stem) for stem in wanted}
-    missing = [stem for stem, path in found.items() if path is None]
+    found = on_disk(job, directory)
+    missing = [name for name, path in found.items() if path is None]
     side_by_side(missing, fetch, IMAGES_AT_ONCE)
     if missing:
         directory.changed()
-    for stem in wanted:
-        if stem in failures:
-            raise failures[stem]
-    grid = found.pop(folder / "grid", None)
-    files: dict[str, object] = {"grid": str(grid)} if grid else {}
-    files["images"] = [str(path) for path in found.values()]
-    if directory.gallery.exists():
-        files["gallery"] = str(directory.gallery)
-    return files
+    for name in urls:
+        if name in failures:
+            raise failures[name]
+    return as_files(found, directory)
 
 
 def advance(task: Task, tools: Tools, *steps: Callable[[Task, Tools], None]) -> Failure | None:
@@ -278,9 +293,22 @@ def generate(tasks: Sequence[Task], tools: Tools, at_once: int) -> None:
             return
         Thread(target=end, args=(task,), daemon=True).start()
 
-    side_by_side(tasks, run, at_once)
+    # Threads are for waiting; what an earlier run has finished is only reported, faster by one.
+    side_by_side([task for task in tasks if not report_finished(task, tools)], run, at_once)
     for _ in range(at_once):
         room.acquire()
+
+
+def report_finished(task: Task, tools: Tools) -> bool:
+    """Report a job that an earlier run has finished, with all its images; say whether it is one."""
+    if not (task.job and task.job.completed and task.job.has_images and tools.directory):
+        return False
+    found = on_disk(task.job, tools.directory)
+    if None in found.values():
+        return False
+    task.files = as_files(found, tools.directory)
+    tools.board.settle(task)
+    return True
 
 
 def recall(task: Task, tools: Tools) -> None:

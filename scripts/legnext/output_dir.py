@@ -127,9 +127,10 @@ class OutputDir:
 
     def load(self, job_id: str) -> Record | None:
         """Return the record of `job_id`, or None where there is none that can be read."""
-        path = self.path / job_id / RECORD
+        path = os.path.join(self.path, job_id, RECORD)
         try:
-            body = json.loads(path.read_bytes())
+            with open(path, "rb") as file:
+                body = json.loads(file.read())
             prompt, submitted_at = body.get("prompt"), body.get("submitted_at")
             return Record(
                 parse_job(body, job_id),
