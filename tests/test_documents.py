@@ -88,7 +88,17 @@ def test_every_flag_in_prose_is_of_a_script_or_of_midjourney(page: Path) -> None
     ours = set(re.findall(r"--[a-z-]+", " ".join(HELP.values())))
     theirs = {f"--{name}" for rule in PARAMETERS for name in (rule.flag, *rule.aliases)}
     theirs = {flag.replace("----", "--") for flag in theirs}
-    others = {"--env-file", "--port", "--service-time", "--json", "--only", "--keep", "--timeout"}
+    others = {
+        "--depth",
+        "--global",
+        "--env-file",
+        "--port",
+        "--service-time",
+        "--json",
+        "--only",
+        "--keep",
+        "--timeout",
+    }
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page.read_text(encoding="utf-8")))
     assert named - ours - theirs - others == set()
 

@@ -109,8 +109,9 @@ def _mending(prompt: str) -> str:
     mended = mend(prompt)
     if any(finding.level == "error" for finding in findings_of(mended)):
         mended = ""
-    write = f"Write: {mended}" if mended else "Write it as the message says"
-    return f"Nothing was sent. {write} (or send it as it is with --no-check)"
+    return (
+        f"Nothing was sent. Write: {mended}" if mended else "Nothing was sent. Write it as the message says."
+    )
 
 
 def dry_run(task: Task) -> dict[str, object]:

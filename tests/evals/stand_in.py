@@ -109,11 +109,18 @@ def serve(wish: str, skill: Skill) -> None:
 def picture(prompt: str, more: tuple[str, ...], skill: Skill) -> None:
     """Follow "The loop"; where the prompt was refused, mend it as the hint says and follow it again."""
     words = skill.command("generate_and_wait.py", "--output-dir")
+    if CARELESS:
+        words = [word for word in words if word != "--resume"]
+    else:
+        code, objects = skill.run(skill.command("verify_api_key.py"))
+        if code:
+            obey(skill, code, objects)
+            return
     code, objects = skill.run(words, prompt=prompt, more=more)
     if code and CARELESS:
         skill.run(words, prompt=prompt, more=more)
     elif "mend" in skill.steps[code] and "error.hint" in skill.steps[code]:
-        mended = re.search(r"Write: (.+) \(or ", objects[0]["error"]["hint"])
+        mended = re.search(r"Write: (.+)", objects[0]["error"]["hint"])
         if mended:
             obey(skill, *skill.run(words, prompt=mended[1], more=more))
     else:
@@ -125,7 +132,7 @@ def in_two_steps(prompt: str, skill: Skill) -> None:
     code, objects = skill.run(skill.command("imagine.py", "--output-dir"), prompt=prompt)
     for _ in range(ENOUGH if code == 0 else 0):
         words = skill.command("get_task.py", "--max-wait")
-        if skill.run(words, job_id=objects[0]["job_id"])[0] in (0, 5):
+        if skill.run(words, job_id=objects[0]["job_id"])[0] != 6:
             break
 
 
