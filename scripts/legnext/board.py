@@ -54,7 +54,7 @@ class Board:
             task.sent = out
 
     def submitted(self, task: Task, job: Job) -> None:
-        """Show the id of a job that was just created: on stderr, whatever --quiet says."""
+        """Show the id of a job, just created or found on record: on stderr, whatever --quiet says."""
         with self._lock:
             task.job, task.stage, task.job_id = job, Stage.SUBMITTED, job.job_id
             task.sent = False  # last: a signal in between finds the id

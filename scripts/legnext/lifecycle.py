@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from legnext.api import Api
 from legnext.command import unexpected
-from legnext.errors import Failure, Stage, hint_for
+from legnext.errors import Failure, hint_for
 from legnext.images import ImageHost, existing
 from legnext.output_dir import OutputDir, Record, Trace, file_error, partial_path, settled_partial
 from legnext.polling import Schedule, wait
@@ -329,9 +329,8 @@ def resume(tasks: Sequence[Task], tools: Tools) -> None:
         tasks, claim(prompts, tools.directory.records(), tools.directory.traces()), strict=True
     ):
         if isinstance(found, Record):
-            task.job = task.on_record = found.job
-            task.job_id, task.stage, task.given = found.job.job_id, Stage.SUBMITTED, True
-            task.submitted_at = found.submitted_at
+            task.on_record, task.given, task.submitted_at = found.job, True, found.submitted_at
+            tools.board.submitted(task, found.job)
         elif isinstance(found, Trace):
             task.trace = found.path
 

@@ -85,7 +85,8 @@ class OutputDir:
     def __init__(self, path: str, warn: Callable[[str], None]) -> None:
         """Name it; nothing is touched."""
         self.path = Path(os.path.abspath(path))  # links stay as the user wrote them
-        self._warn = warn
+        self._tell = warn
+        self._told: set[str] = set()
         self._gallery_lock = Lock()
         self._gallery_stale = False
         self._gallery_rests_until = 0.0
@@ -94,6 +95,11 @@ class OutputDir:
     def gallery(self) -> Path:
         """The page of all jobs."""
         return self.path / GALLERY
+
+    def _warn(self, line: str) -> None:
+        if line not in self._told:  # records are read again with every gallery
+            self._told.add(line)
+            self._tell(line)
 
     def prepare(self) -> None:
         """Create the directory and prove that it takes files. Raises Failure `file_error`."""
