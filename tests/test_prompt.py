@@ -215,6 +215,9 @@ def test_documented_range(prompt: str, low: str, high: str) -> None:
         ("cat -raw --ar 1:1", ["W -raw"]),
         ("cat --raw —no text", ["W —no"]),
         ("cat -ar 1.5:1,", ["E -ar 1.5:1,", "E -ar 1.5:1,"]),
+        # A picture that Midjourney cannot fetch
+        ("cat --sref http://127.0.0.1:80/a.png", ["W --sref http://127.0.0.1:80/a.png"]),
+        ("http://10.0.0.1/a.png a cat", ["W http://10.0.0.1/a.png"]),
         # What one job cannot carry
         ("--r 4", ["E --r 4"]),
         ("--repeat", ["E --repeat"]),

@@ -28,6 +28,13 @@ _EXIT_CODES = "exit codes (what to do next):\n" + "\n".join(
 )
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """One width everywhere. To ask the terminal, argparse imports shutil: once per flag, --help or not."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=100)
+
+
 class Parser(argparse.ArgumentParser):
     """An argparse parser whose complaints are Failures, and which never guesses at a shortened flag."""
 
@@ -36,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             description=description,
             epilog=f"{_EXIT_CODES}\n\nexample:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
             allow_abbrev=False,
         )
         self.example = example

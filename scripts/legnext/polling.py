@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -61,6 +60,12 @@ def back_off(
     return pause if retry_after is None else max(pause, min(retry_after, LONGEST_PAUSE))
 
 
+def _any_share() -> float:
+    from random import random  # not needed for --help
+
+    return random()
+
+
 def wait(
     look: Callable[[float], Job],
     schedule: Schedule,
@@ -68,7 +73,7 @@ def wait(
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-    jitter: Callable[[], float] = random.random,
+    jitter: Callable[[], float] = _any_share,
 ) -> Job:
     """Look until the job has ended, by `schedule` from now on, and return it.
 

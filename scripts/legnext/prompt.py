@@ -66,6 +66,8 @@ _TAKES = {
     "syntax": "no value",
 }
 _ONE_EACH = "one job is one prompt and one grid, send one prompt for each"
+_NOT_PUBLIC = "http://"
+_PUBLIC = "Midjourney has to fetch it, give a public https URL"
 _NO_VIDEO = "this call makes no video, leave it out"
 
 # fmt: off
@@ -199,15 +201,16 @@ class _Flag(NamedTuple):
 # None of these patterns can match one stretch of text in two ways: linear time on any input.
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
 _URL = re.compile(r"https?://\S+")
+# Text, which `re` compiles when it is first needed and then keeps: few prompts need them all.
 _SHAPES = {
-    "number": re.compile(f"-?{_NUMBER}"),
-    "ratio": re.compile(f"({_NUMBER})([:x/\u00d7\uff1a])({_NUMBER})"),
-    "version": re.compile(f"[vV]?{_NUMBER}"),
-    "references": re.compile(f"{_URL.pattern}|(?:[0-9]+|random)(?:::{_NUMBER})?"),
-    "url": _URL,
-    "urls": _URL,
+    "number": f"-?{_NUMBER}",
+    "ratio": f"({_NUMBER})([:x/\u00d7\uff1a])({_NUMBER})",
+    "version": f"[vV]?{_NUMBER}",
+    "references": f"{_URL.pattern}|(?:[0-9]+|random)(?:::{_NUMBER})?",
+    "url": _URL.pattern,
+    "urls": _URL.pattern,
     # Five at least, so that the little words of a sentence that went astray behind --p are no codes.
-    "codes": re.compile(f"[A-Za-z0-9]{{5,}}(?:::{_NUMBER})?"),
+    "codes": f"[A-Za-z0-9]{{5,}}(?:::{_NUMBER})?",
 }
 _DASHES = (
     "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"  # hyphens, en and em dash, minus, wide
@@ -279,7 +282,9 @@ def _is_surely_a_value(rule: Rule, text: str) -> bool:
     if rule.kind == "choice":
         return bare in rule.choices
     shape = _SHAPES.get(rule.kind)
-    return bool(shape and shape.fullmatch(bare)) and (rule.kind != "codes" or bool(re.search("[0-9]", bare)))
+    return bool(shape and re.fullmatch(shape, bare)) and (
+        rule.kind != "codes" or bool(re.search("[0-9]", bare))
+    )
 
 
 def _is_surely_meant(rule: Rule, name: str, after: _Word | None, *, inside: bool) -> bool:
@@ -302,6 +307,9 @@ def _judge(prompt: str) -> list[_Judged]:
         (Finding("error", match[0], _BY_NAME["{a, b}"].refused), None)
         for match in _PERMUTATION.finditer(prompt)
     ]
+    for url in image_urls:
+        if url.text.startswith(_NOT_PUBLIC):
+            judged.append((Finding("warning", url.text, _PUBLIC), None))
     weighted = [word.text for word in text if "::" in word.text and not _URL.match(word.text)]
     advice = _version_advice(_BY_NAME["::"], version)
     if weighted and advice:
@@ -393,7 +401,8 @@ def _count_own(rule: Rule, values: list[_Word]) -> int:
     if rule.kind in ("references", "urls", "codes"):
         shape = _SHAPES[rule.kind]
         return next(
-            (i for i, word in enumerate(values) if i and not shape.fullmatch(_bare(word.text))), len(values)
+            (i for i, word in enumerate(values) if i and not re.fullmatch(shape, _bare(word.text))),
+            len(values),
         )
     return 0 if rule.kind == "none" else 1
 
@@ -404,7 +413,7 @@ def _fault(rule: Rule, text: str, version: str | None) -> tuple[Level, str, str]
         return None
     bare = _bare(text)
     shape = _SHAPES.get(rule.kind)
-    match = shape.fullmatch(bare) if shape else None
+    match = re.fullmatch(shape, bare) if shape else None
     if not match and bare not in rule.choices:
         return "error" if rule.kind in ("number", "ratio") else "warning", f"takes {rule.takes}", ""
     fault = None
@@ -416,6 +425,8 @@ def _fault(rule: Rule, text: str, version: str | None) -> tuple[Level, str, str]
         fault = "error", "the number alone", bare[1:]
     if not fault and bare != text:
         fault = "warning" if "://" in bare else "error", "no punctuation behind a value", bare
+    if not fault and bare.startswith(_NOT_PUBLIC):
+        fault = "warning", _PUBLIC, ""
     if not fault and rule.kind == "version" and _version(rule, text) not in VERSIONS:
         fault = "warning", f"not a version known here, known are {_list(VERSIONS)}", ""
     return fault

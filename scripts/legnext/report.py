@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -78,6 +77,8 @@ def shell_line(words: list[str]) -> str:
         import subprocess
 
         return subprocess.list2cmdline(words)
+    import shlex  # most runs print no command
+
     return shlex.join(words)
 
 

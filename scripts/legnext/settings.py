@@ -25,7 +25,9 @@ class Settings(NamedTuple):
 
 def base_url(environ: Mapping[str, str]) -> str:
     """Return LEGNEXT_BASE_URL or the default, without a trailing slash. Raises Failure `usage`."""
-    url = (environ.get("LEGNEXT_BASE_URL") or "").strip().rstrip("/") or DEFAULT_BASE_URL
+    url = (environ.get("LEGNEXT_BASE_URL") or "").strip().rstrip("/")
+    if not url:
+        return DEFAULT_BASE_URL
     why = refusal(url)
     if why is None and ("?" in url or "#" in url):
         why = "it holds a query or a fragment"
