@@ -50,7 +50,7 @@ class Running:
         *args: str | bytes,
         sandbox: Sandbox | None = None,
         env: Mapping[str, str] | None = None,
-        stdin: str | bytes | None = None,
+        stdin: str | bytes | int | None = None,
         cwd: str | Path | None = None,
         before: list[str] | None = None,
         **popen: Any,
@@ -67,7 +67,7 @@ class Running:
             env=self.env,
             cwd=cwd or self._home.name,
             **{
-                "stdin": subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                "stdin": subprocess.PIPE if isinstance(stdin, (str, bytes)) else stdin or subprocess.DEVNULL,
                 "stdout": subprocess.PIPE,
                 "stderr": subprocess.PIPE,
                 **popen,
@@ -82,7 +82,7 @@ class Running:
         ]
         for reader in self._readers:
             reader.start()
-        if self.process.stdin and stdin is not None:
+        if self.process.stdin and isinstance(stdin, (str, bytes)):
             with self.process.stdin as pipe:
                 pipe.write(stdin.encode() if isinstance(stdin, str) else stdin)
 

@@ -1,0 +1,277 @@
+"""The tables that decide: exit codes, what is sent again, how long to pause, when to look, what is opened."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from legnext.api import RULES, outcome_of_status, type_of_status
+from legnext.errors import KINDS, Failure, Stage, exit_code
+from legnext.job import Job
+from legnext.polling import LONGEST_PAUSE, Schedule, back_off, wait
+from legnext.transport import Outcome, Outgoing, outcome_of_error, parse_retry_after
+from legnext.urls import refusal
+
+# --- Exit codes -------------------------------------------------------------------------------------------
+
+BEFORE_A_JOB = {
+    1: "network_error server_error rate_limited bad_response api_error",
+    2: "usage invalid_prompt invalid_request not_found file_error missing_dependency",
+    3: "missing_api_key invalid_api_key",
+    4: "insufficient_balance",
+    5: "job_failed content_rejected forbidden",
+    6: "timeout download_failed no_images",
+    7: "submission_unknown",
+    130: "interrupted",
+}
+CODES = {type_: code for code, types in BEFORE_A_JOB.items() for type_ in types.split()}
+
+
+def test_every_error_type_has_its_exit_code() -> None:
+    assert {type_: exit_code(type_, Stage.NO_JOB) for type_ in KINDS} == CODES
+
+
+@pytest.mark.parametrize("type_", CODES)
+def test_once_this_run_knows_a_job_every_failure_is_5_or_6(type_: str) -> None:
+    assert exit_code(type_, Stage.SUBMITTED) == (5 if type_ == "job_failed" else 6)
+
+
+@pytest.mark.parametrize("type_", CODES)
+def test_a_look_at_a_given_id_may_be_repeated_and_the_id_or_the_key_may_be_wrong(type_: str) -> None:
+    wrong = {"not_found": 2, "invalid_request": 2, "invalid_api_key": 3, "job_failed": 5}
+    assert exit_code(type_, Stage.WAITING) == wrong.get(type_, 6)
+    assert exit_code(type_, Stage.LOOKING) == wrong.get(type_, 1 if CODES[type_] == 1 else 6)
+
+
+# --- What is sent again -----------------------------------------------------------------------------------
+
+
+def test_of_all_statuses_a_submit_is_sent_again_after_429_alone() -> None:
+    for status in {*range(100, 600)} - {*range(200, 300)}:
+        rule = RULES[outcome_of_status(status)]
+        unclear = status == 408 or status < 200 or status >= 500
+        assert rule.submit_again == (status == 429), status
+        assert rule.may_exist == unclear, status
+        assert rule.look_again == (unclear or status == 429), status
+        assert type_of_status(status, "") in KINDS, status
+    assert {outcome_of_status(status) for status in range(200, 300)} == {Outcome.ANSWERED}
+
+
+def test_nothing_that_may_have_created_a_job_is_sent_again() -> None:
+    assert set(RULES) == set(Outcome) - {Outcome.ANSWERED}
+    assert not [outcome for outcome, rule in RULES.items() if rule.submit_again and rule.may_exist]
+
+
+def test_a_body_that_has_begun_to_leave_settles_the_question() -> None:
+    for error in (ValueError(), OSError(), KeyError(), TimeoutError()):
+        assert outcome_of_error(error, left=True) is Outcome.UNANSWERED
+    kept, sent = Outgoing(b"{}"), Outgoing(b"{}")
+    assert kept.keep()
+    with pytest.raises(OSError, match="given up"):
+        kept.read()
+    assert sent.read() == b"{}"
+    assert not sent.keep()
+
+
+# --- Pauses -----------------------------------------------------------------------------------------------
+
+NOW = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7),
+        ("0", 0),
+        ("1.5", 1.5),
+        ("-3", 0),
+        ("Sun, 06 Nov 1994 08:49:47 GMT", 10),
+        ("Sunday, 06-Nov-94 08:49:47 GMT", 10),
+        ("Sun Nov  6 08:49:47 1994", 10),
+        ("Sun, 06 Nov 1994 08:49:27 GMT", 0),
+        ("Sun, 06 Nov 1994 08:49:47 -0000", 10),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("inf", None),
+        ("nan", None),
+        ("9" * 5000, None),
+        ("Sun, 06 Nov 99999 08:49:47 GMT", None),
+        ("Sun, 99 Nov 1994 08:49:47 GMT", None),
+    ],
+)
+def test_retry_after_is_read_in_all_its_forms(value: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(value, NOW) == seconds
+
+
+def test_pauses_double_up_to_a_cap_and_jitter_at_most_halves_them() -> None:
+    assert [back_off(n) for n in range(1, 8)] == [1, 2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert [back_off(n, jitter=1.0) for n in (1, 2, 3)] == [0.5, 1, 2]
+    assert back_off(10_000) == LONGEST_PAUSE
+
+
+def test_retry_after_is_kept_capped_and_never_no_pause_at_all() -> None:
+    assert back_off(1, 7) == 7
+    assert back_off(5, 7) == 7
+    assert back_off(1, 86_400) == LONGEST_PAUSE
+    assert back_off(1, 0, jitter=1.0) == 0.5
+
+
+# --- When to look -----------------------------------------------------------------------------------------
+
+PENDING = Job("id", "pending")
+DONE = Job("id", "completed", image_url="https://x/y.png")
+
+
+class Clock:
+    """Time that passes by sleeping only, and while a look is under way."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        assert seconds >= 0
+        self.now += seconds
+
+
+def looks(answers: object, schedule: Schedule = Schedule(), took: float = 0.0) -> tuple[list[float], str]:  # noqa: B008
+    """Return when was looked, in seconds since the submit, and how it ended."""
+    clock, at, given = Clock(), [], iter(answers)  # type: ignore[call-overload]
+
+    def look(left: float) -> Job:
+        at.append(clock.now - 1000)
+        assert left == pytest.approx(schedule.max_wait - at[-1])
+        clock.now += took
+        answer = next(given)
+        if isinstance(answer, Failure):
+            raise answer
+        assert isinstance(answer, Job)
+        return answer
+
+    try:
+        job = wait(
+            look, schedule, lambda _job: None, clock=lambda: clock.now, sleep=clock.sleep, jitter=lambda: 0.0
+        )
+    except Failure as failure:
+        return at, failure.type
+    return at, job.status
+
+
+def test_by_default_looks_are_at_10_and_then_every_5_seconds_up_to_180() -> None:
+    assert looks(itertools.repeat(PENDING)) == ([*range(10, 181, 5)], "timeout")
+
+
+def test_the_last_look_is_at_the_deadline() -> None:
+    assert looks(itertools.repeat(PENDING), Schedule(1, 4, 10)) == ([1, 5, 9, 10], "timeout")
+    assert looks(itertools.repeat(PENDING), Schedule(10, 5, 3)) == ([3], "timeout")
+    assert looks(itertools.repeat(PENDING), Schedule(0, 5, 0)) == ([0], "timeout")
+    assert looks([*[PENDING] * 3, DONE], Schedule(1, 4, 10)) == ([1, 5, 9, 10], "completed")
+
+
+def test_a_slow_answer_is_followed_by_a_whole_interval_and_ends_at_the_deadline() -> None:
+    assert looks(itertools.repeat(PENDING), Schedule(0, 5, 30), took=7) == ([0, 12, 24], "timeout")
+
+
+def test_trouble_backs_off_and_never_ends_the_wait_before_the_deadline() -> None:
+    trouble = Failure("server_error", "502", transient=True)
+    assert looks(itertools.repeat(trouble)) == ([10, 15, 25, 45, 75, 105, 135, 165, 180], "server_error")
+    assert looks([trouble, PENDING, DONE]) == ([10, 15, 20], "completed")
+    asked = Failure("rate_limited", "429", transient=True, retry_after=12)
+    assert looks([asked, DONE]) == ([10, 22], "completed")
+
+
+def test_what_is_not_in_passing_ends_the_wait_at_once() -> None:
+    assert looks([PENDING, Failure("not_found", "404")]) == ([10, 15], "not_found")
+
+
+def test_an_unknown_status_is_not_the_end_and_completed_without_images_is_looked_at_again() -> None:
+    assert looks([Job("id", "retry"), DONE]) == ([10, 15], "completed")
+    assert looks([Job("id", "completed"), DONE]) == ([10, 15], "completed")
+    assert looks(itertools.repeat(Job("id", "completed")))[1] == "no_images"
+
+
+# --- URLs -------------------------------------------------------------------------------------------------
+
+OPENED = [
+    "https://api.legnext.ai",
+    "https://api.legnext.ai:8443/base",
+    "http://127.0.0.1:8000",
+    "http://127.8.9.10/",
+    "http://localhost",
+    "http://LOCALHOST:80",
+    "HTTP://127.0.0.1",
+    "http://[::1]:8000",
+    "https://cdn.legnext.ai/mj/x_grid.png?Expires=1&Signature=a~b",
+]
+
+REFUSED = [
+    "http://api.legnext.ai",
+    "http://127.0.0.1.evil.test",
+    "http://127.0.0.1.evil.test:80/",
+    "http://localhost.evil.test",
+    "http://localhost@evil.test/",
+    "http://127.0.0.1@evil.test/",
+    "http://127.0.0.1:80@evil.test/",
+    "https://user:password@api.legnext.ai",
+    "http://evil.test/127.0.0.1",
+    "http://evil.test?localhost",
+    "http://evil.test#localhost",
+    "http://localhost,evil.test",
+    "http://localhost%2eevil.test",
+    "http://127.0.0.1%00.evil.test",
+    "http://2130706433",
+    "http://127.1",
+    "http://0.0.0.0",
+    "http://10.0.0.1",
+    "http://169.254.169.254/",
+    "http://[::]",
+    "http://[fe80::1]",
+    "http://localhost:port",
+    "http://localhost:99999",
+    "http://",
+    "https://",
+    "//localhost",
+    "localhost",
+    "/etc/passwd",
+    "file:///etc/passwd",
+    "file://localhost/etc/passwd",
+    "javascript:alert(1)",
+    "data:image/png;base64,AAAA",
+    "ftp://localhost/x",
+    "http://\u24dbocalhost",
+    "http://[::1",
+    "",
+    "http://\uff11\uff12\uff17.0.0.1",
+    " https://api.legnext.ai",
+    "https://api.legnext.ai\n",
+    "http://localhost\t.evil.test",
+    "http://localhost\\@evil.test",
+    "https://api.legnext.ai/\r\nx-api-key: stolen",
+    "https://api.legnext.ai/\udcff",
+]
+
+
+@pytest.mark.parametrize("url", OPENED)
+def test_https_and_this_machine_are_opened(url: str) -> None:
+    assert refusal(url) is None
+
+
+@pytest.mark.parametrize("url", REFUSED)
+def test_what_only_looks_like_this_machine_is_refused(url: str) -> None:
+    assert refusal(url)
+
+
+# --- The promises and their tests -------------------------------------------------------------------------
+
+
+def test_every_test_that_the_guarantees_name_exists() -> None:
+    tests = Path(__file__).parent
+    page = (tests.parent / "reference" / "guarantees.md").read_text(encoding="utf-8")
+    named = re.findall(r"(test_\w+\.py)::(test_\w+)", page)
+    assert len(named) > 20
+    for file, test in named:
+        assert f"\ndef {test}(" in (tests / file).read_text(encoding="utf-8"), f"{file}::{test}"
