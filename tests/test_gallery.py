@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -81,7 +80,7 @@ class Page(HTMLParser):
 
 
 def card(**changes: Any) -> Card:
-    return dataclasses.replace(DONE, **changes)
+    return DONE._replace(**changes)
 
 
 def facts(page: Page) -> dict[str, str]:

@@ -8,15 +8,14 @@ import re
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from string import Template
+from typing import NamedTuple
 from urllib.parse import quote
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """What the page shows of one job.
 
     Times are ISO 8601 in UTC; one that cannot be read is shown as it is. Points are those consumed or frozen.
