@@ -128,6 +128,13 @@ def test_a_job_that_runs_is_waited_for_and_its_id_told(sandbox: Sandbox, tmp_pat
     assert (result.code, result.only["job_id"], sandbox.posts) == (0, job_id, 1)
 
 
+def test_a_job_of_imagine_is_gone_on_with(sandbox: Sandbox, tmp_path: Path) -> None:
+    job_id = run("imagine.py", "a cat", "--output-dir", str(tmp_path), sandbox=sandbox).only["job_id"]
+    result = whole(sandbox, tmp_path, ["a cat"])
+    assert (ids(result), result.code, sandbox.posts) == ([job_id], 0, 1)
+    assert set(os.listdir(tmp_path / job_id)) == NAMES
+
+
 def test_the_same_prompt_three_times_claims_three_records(sandbox: Sandbox, tmp_path: Path) -> None:
     first = ids(whole(sandbox, tmp_path, ["a cat"] * 3))
     second = ids(whole(sandbox, tmp_path, ["a cat"] * 3))
@@ -311,15 +318,17 @@ def test_each_prompt_claims_one_of_its_own_and_none_is_claimed_twice(
     usable = [record for record in records if record.job.status != "failed"]
     for prompt in set(prompts):
         mine = [found for wanted, found in zip(prompts, claimed, strict=True) if wanted == prompt]
-        its_records = sorted((r for r in usable if r.prompt == prompt), key=lambda r: not r.job.completed)
+        its_records = [r for r in usable if r.prompt == prompt]
         its_traces = [trace for trace in traces if trace.prompt == prompt]
-        kinds = [r.job.completed for r in its_records] + [None for _ in its_traces]
-        # Completed ones, then those that run, then what nobody knows; only then is it submitted.
-        expected = [*kinds, *["submit"] * len(mine)][: len(mine)]
+        # Completed ones, then those that run, the older first; then what nobody knows; the rest is submitted.
+        in_turn = sorted((not r.job.completed, r.submitted_at or "") for r in its_records)
+        in_turn += [(True, "unknown")] * len(its_traces) + [(True, "submit")] * len(mine)
         assert [
-            found.job.completed if isinstance(found, Record) else None if found else "submit"
+            (not found.job.completed, found.submitted_at or "")
+            if isinstance(found, Record)
+            else (True, "unknown" if found else "submit")
             for found in mine
-        ] == expected
+        ] == in_turn[: len(mine)]
         taken = [id(found) for found in mine if found]
         assert len(taken) == len(set(taken))
         assert set(taken) <= {id(found) for found in [*its_records, *its_traces]}

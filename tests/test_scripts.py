@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shlex
 import socket
 import subprocess
@@ -577,6 +578,31 @@ def test_a_reader_that_goes_away_costs_no_traceback_and_no_job(sandbox: Sandbox,
     (job_id,) = sandbox.jobs
     assert f"job {job_id} completed" in result.stderr
     assert (tmp_path / job_id / "4.png").is_file()
+
+
+@POSIX
+def test_a_terminal_gets_a_live_line_and_an_indented_object(sandbox: Sandbox) -> None:
+    terminal, other_end = os.openpty()
+    shown = ""
+
+    def read_until(words: str) -> None:
+        nonlocal shown
+        while words not in shown:
+            assert select.select([terminal], [], [], 15)[0], shown
+            shown += os.read(terminal, 65536).decode("ascii")
+
+    with Running(GENERATE, "a cat", *QUICK, sandbox=sandbox, stdout=other_end, stderr=other_end) as running:
+        read_until(" staged, ")
+        sandbox.finish()
+        read_until("\n}")
+        assert running.end().code == 0
+    os.close(other_end)
+    os.close(terminal)
+    (job_id,) = sandbox.jobs
+    assert f"\rjob {job_id} staged, " in shown
+    printed = shown[shown.index("{") :].replace("\r\n", "\n")
+    assert printed.startswith(json.dumps({"job_id": job_id, "status": "completed"}, indent=2)[:-2])
+    assert json.loads(printed)["prompt"] == "a cat"
 
 
 @pytest.mark.parametrize("script", COMMANDS)
