@@ -204,8 +204,14 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def padded(png: bytes, count: int) -> bytes:
     """Make a PNG larger by `count` bytes in a private chunk, which every reader skips."""
+    return b"".join((png[:-12], padding(count), png[-12:]))
+
+
+@functools.lru_cache(maxsize=1)  # its checksum takes longer than all else of an answer
+def padding(count: int) -> bytes:
+    """Return the private chunk."""
     chunk = b"paDd" + bytes(count)
-    return png[:-12] + struct.pack(">I", count) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[-12:]
+    return struct.pack(">I", count) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
 
 # --- Requests, faults, jobs -------------------------------------------------------------------------------
