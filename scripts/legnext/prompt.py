@@ -307,9 +307,11 @@ def _judge(prompt: str) -> list[_Judged]:
         (Finding("error", match[0], _BY_NAME["{a, b}"].refused), None)
         for match in _PERMUTATION.finditer(prompt)
     ]
-    for url in image_urls:
-        if url.text.startswith(_NOT_PUBLIC):
-            judged.append((Finding("warning", url.text, _PUBLIC), None))
+    judged += [
+        (Finding("warning", url.text, _PUBLIC), None)
+        for url in image_urls
+        if url.text.startswith(_NOT_PUBLIC)
+    ]
     weighted = [word.text for word in text if "::" in word.text and not _URL.match(word.text)]
     advice = _version_advice(_BY_NAME["::"], version)
     if weighted and advice:
