@@ -141,13 +141,16 @@ class ImageHost:
         length = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 16 else None
         if "Content-Encoding" in response.headers:
             length = None
+        too_large = Failure("download_failed", f"{url}: larger than {MOST_BYTES // 1_000_000} MB")
+        if (length or 0) > MOST_BYTES:
+            raise too_large
         size = 0
         tail = b""
         with partial.open("wb") as file:
             for piece in response.iter_content(PIECE):
                 size += len(piece)
-                if max(size, length or 0) > MOST_BYTES:
-                    raise Failure("download_failed", f"{url}: larger than {MOST_BYTES // 1_000_000} MB")
+                if size > MOST_BYTES:
+                    raise too_large
                 if time.monotonic() > deadline:
                     raise Failure("download_failed", f"{url}: not done within {IMAGE_SECONDS:g} s")
                 file.write(piece)
