@@ -8,16 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 
 import sandbox as sandbox_module
-from legnext.board import Board
-from legnext.command import Console
-from legnext.errors import Exit
-from legnext.report import Task
 from running import Result, Running, run
 from sandbox import Fault, Sandbox, padded, picture
 
@@ -301,15 +296,3 @@ def test_sigterm_while_a_429_is_sat_out_leaves_nothing_unknown(sandbox: Sandbox,
         result = running.end()
     assert (result.code, result.only["status"]) == (143, "not_submitted")
     assert list(tmp_path.glob("submit-*.json")) == []
-
-
-def test_what_is_reported_as_not_submitted_never_is(capsys: pytest.CaptureFixture[str]) -> None:
-    board, task = Board(Console()), Task(prompt="a cat")
-    board.begin([task], output_dir=None)
-    board.stop(Exit.SIGTERM)
-    assert json.loads(capsys.readouterr().out)["status"] == "not_submitted"
-    worker = Thread(target=board.sending, args=(task, True), daemon=True)
-    worker.start()
-    worker.join(0.2)
-    assert worker.is_alive()  # until the process ends
-    assert not task.sent

@@ -123,17 +123,17 @@ def test_once_the_run_is_being_stopped_no_submit_begins(sandbox: Sandbox) -> Non
     def stop() -> None:
         board.stop(Exit.SIGINT)
         held.set()
+        threading.Event().wait()
 
-    # The lock that stop() keeps belongs to its thread, as it does to the main thread of a run.
+    # The lock that stop() keeps belongs to its thread, as it does to the main thread of a run: it must not
+    # end, or the worker may get its number and with it the lock.
     with contextlib.redirect_stdout(None):
-        stopper = threading.Thread(target=stop)
-        stopper.start()
-        stopper.join()
+        threading.Thread(target=stop, daemon=True).start()
+        assert held.wait(5)
     worker = threading.Thread(target=submit, args=(task, tools), daemon=True)
     worker.start()
     worker.join(0.5)
     assert worker.is_alive(), "it waits for the end of the process"
-    assert held.is_set()
     assert task.held_back, "it was told to have never been submitted"
     assert sandbox.posts == 0
 
