@@ -1,0 +1,44 @@
+"""The benchmark's own code runs, on a tiny size; what it measures is nobody's business here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import bench
+
+TINY = bench.Size(
+    starts=1, phases=2, downloads=1, batches=1, prompts=7, service_time=0.1, known=20, readings=1
+)
+
+
+def test_the_benchmark_measures_every_row() -> None:
+    rows = bench.measure(TINY)
+    assert all(row.ours for row in rows)
+    assert [row.against for row in rows if not row.theirs] in (
+        [],
+        ["the vendor's SDK"],
+    )  # where not installed
+    counted = [row for row in rows if row.equal]
+    assert [row.theirs for row in counted] == [4, 1]
+    lines = bench.table(rows).splitlines()
+    assert len(lines) == len(rows) + 2
+    assert {line.count("|") for line in lines} == {8}
+    assert [row["what"] for row in json.loads(bench.as_json(rows))["rows"]] == [row.what for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "aim", "equal", "met"),
+    [
+        (1.0, 2.0, 0.5, False, True),
+        (1.1, 2.0, 0.5, False, False),
+        (4.0, 4.0, 1.0, True, True),
+        (3.0, 4.0, 1.0, True, False),
+        (1.0, None, 0.5, False, None),
+    ],
+)
+def test_an_aim_is_met_or_not_or_not_measured(
+    ours: float, theirs: float | None, aim: float, equal: bool, met: bool | None
+) -> None:
+    assert bench.Row("", "", "", ours, theirs, aim, equal).met is met
