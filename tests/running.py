@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -83,7 +84,8 @@ class Running:
         for reader in self._readers:
             reader.start()
         if self.process.stdin and isinstance(stdin, (str, bytes)):
-            with self.process.stdin as pipe:
+            # A child may end without having read any.
+            with contextlib.suppress(BrokenPipeError), self.process.stdin as pipe:
                 pipe.write(stdin.encode() if isinstance(stdin, str) else stdin)
 
     def _read(self, name: str, stream: IO[bytes]) -> None:
