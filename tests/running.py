@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
 
+import requests
+
 from sandbox import Sandbox
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -138,6 +140,16 @@ def judged(stdout: bytes, stderr: bytes, code: int, key: str) -> Result:
     for shown in (out, err, json.dumps(objects, ensure_ascii=False)):
         assert not (key.strip() and key.strip() in shown), f"the key is shown: {shown}"
     return Result(objects, out, err, code)
+
+
+def made(sandbox: Sandbox, prompt: str = "a cat") -> str:
+    """Make a job that no run knows of, and return its id."""
+    headers = {"x-api-key": sandbox.key}
+    reply = requests.post(
+        f"{sandbox.url}/api/v1/diffusion", json={"text": prompt}, headers=headers, timeout=10
+    )
+    job_id: str = reply.json()["job_id"]
+    return job_id
 
 
 def run(script: str, *args: str | bytes, **options: Any) -> Result:

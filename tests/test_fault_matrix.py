@@ -24,7 +24,7 @@ import sandbox as sandbox_module
 from legnext.api import Api
 from legnext.errors import Failure
 from legnext.settings import Settings
-from running import Result, run
+from running import Result, made, run
 from sandbox import Fault, Sandbox, padded, picture
 
 SMALL = picture("small --ar 4:1", "0", 1)
@@ -139,12 +139,6 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
     with Sandbox(service_time=0) as running:
         yield running
-
-
-def made(sandbox: Sandbox) -> str:
-    """Make a job of which the run is told the id only."""
-    job_id: str = run("imagine.py", "a cat", sandbox=sandbox).only["job_id"]
-    return job_id
 
 
 def tries(result: Result, method: str) -> int:

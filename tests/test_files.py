@@ -16,7 +16,7 @@ import pytest
 
 import sandbox as sandbox_module
 from legnext.images import is_whole
-from running import Result, Running, run
+from running import Result, Running, made, run
 from sandbox import Fault, Sandbox, padded, picture
 
 SMALL = picture("small --ar 4:1", "0", 1)
@@ -232,7 +232,7 @@ def test_hostile_image_urls_fetch_nothing(sandbox: Sandbox, tmp_path: Path, redi
 
 
 def test_one_hostile_url_costs_none_of_the_others(sandbox: Sandbox, tmp_path: Path) -> None:
-    job_id = run("imagine.py", "a cat", sandbox=sandbox).only["job_id"]
+    job_id = made(sandbox)
     good = [sandbox.url + path for path in sandbox.jobs[job_id].paths]
     body = {
         "job_id": job_id,
@@ -248,7 +248,7 @@ def test_one_hostile_url_costs_none_of_the_others(sandbox: Sandbox, tmp_path: Pa
 def test_redirects_among_allowed_hosts_are_followed_and_a_circle_ends(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    job_id = run("imagine.py", "a cat", sandbox=sandbox).only["job_id"]
+    job_id = made(sandbox)
     _grid, first, *_others = sandbox.jobs[job_id].paths
     sandbox.faults.append(Fault("image", status=307, headers={"Location": first}, match="/mj/moved"))
     circle = {"Location": "/mj/circle.png"}
@@ -297,7 +297,7 @@ def test_a_good_file_is_not_fetched_again_and_a_truncated_one_is(sandbox: Sandbo
 
 def test_two_runs_on_one_directory_at_once_corrupt_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.image_padding = 100_000
-    known = run("imagine.py", "known", sandbox=sandbox).only["job_id"]
+    known = made(sandbox, "known")
     out = ("--output-dir", str(tmp_path))
     prompts = ("--prompts-file", "-", "--initial-wait", "0", "--interval", "0.2")
     with contextlib.ExitStack() as stack:

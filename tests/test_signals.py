@@ -22,7 +22,7 @@ from legnext.errors import KINDS, Exit
 from legnext.lifecycle import Tools, submit
 from legnext.report import Task
 from legnext.settings import Settings
-from running import Result, Running, run
+from running import Result, Running, made, run
 from sandbox import Fault, Sandbox, padded, picture
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals to one process")
@@ -190,7 +190,7 @@ def test_stopped_jobs_of_a_batch_are_one_object_each(
 
 
 def test_get_task_stopped_while_waiting_tells_every_id(sandbox: Sandbox, number: signal.Signals) -> None:
-    ids = [run("imagine.py", prompt, sandbox=sandbox).only["job_id"] for prompt in ("a", "b")]
+    ids = [made(sandbox, prompt) for prompt in ("a", "b")]
     with Running("get_task.py", *ids, "--wait", "--interval", "0.2", sandbox=sandbox) as running:
         sandbox.wait_for("job", 4)
         result = stopped(running, number)

@@ -60,6 +60,7 @@ JOB = like(
     error=ERROR,
 )
 BALANCE = like(code=st.sampled_from([200, 401, 500, "200"]), data=like(balance_usd=SCALAR, account_id=SCALAR))
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 BODY = st.one_of(ANY, JOB, BALANCE, ERROR, like(error=ERROR))
 
 
@@ -75,11 +76,13 @@ def prints(value: object) -> None:
     assert KEY not in text
 
 
+@QUICK
 @given(BODY)
 def test_what_is_received_is_clean(body: object) -> None:
     prints(received(body))
 
 
+@QUICK
 @given(BODY)
 def test_a_job_is_read_or_refused_and_every_report_of_it_is_json(body: object) -> None:
     try:
@@ -106,6 +109,7 @@ def written(job: Job) -> Job:
     return kept if job.completed else kept._replace(image_url=None, image_urls=(), seed=None)
 
 
+@QUICK
 @given(BODY)
 def test_a_submit_gives_the_id_or_none(body: object) -> None:
     with contextlib.suppress(ValueError):
@@ -115,6 +119,7 @@ def test_a_submit_gives_the_id_or_none(body: object) -> None:
         prints(job.as_json())
 
 
+@QUICK
 @given(BODY)
 def test_a_balance_is_an_account_or_a_failure_of_the_table(body: object) -> None:
     try:
@@ -127,6 +132,7 @@ def test_a_balance_is_an_account_or_a_failure_of_the_table(body: object) -> None
     prints(account)
 
 
+@QUICK
 @given(BODY)
 def test_an_error_body_gives_words(body: object) -> None:
     code, words = error_words(received(body))
@@ -134,6 +140,7 @@ def test_an_error_body_gives_words(body: object) -> None:
     prints([code, words])
 
 
+@QUICK
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_json_are_nothing(content: bytes) -> None:
     prints(API._parse(content))
