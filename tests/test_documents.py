@@ -92,6 +92,7 @@ def test_every_flag_in_prose_is_of_a_script_or_of_midjourney(page: Path) -> None
         "--depth",
         "--global",
         "--env-file",
+        "--group",
         "--port",
         "--service-time",
         "--json",
