@@ -200,7 +200,8 @@ def _is_terminal(stream: object) -> bool:
 
 def _one_line(text: str) -> str:
     # What a server sends must not move the cursor or colour the terminal of whoever reads it.
-    text = "".join(c if c.isprintable() else " " for c in text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
     return text.encode("ascii", "backslashreplace").decode("ascii")
 
 
