@@ -150,6 +150,9 @@ def at_once(text: str) -> int:
 def _directory(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("it is empty; name a directory")
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        # Its files and the command that goes on could not be told in JSON.
+        raise argparse.ArgumentTypeError("its name is not valid Unicode")
     return os.path.abspath(os.path.expanduser(text))
 
 
