@@ -86,7 +86,8 @@ KINDS: dict[str, Kind] = {
         Exit.MEND_INPUT,
         "The API answered 404: it does not know this job, or no longer (look-up lasts about 3 days).",
         "Check the job id and LEGNEXT_BASE_URL; jobs can be looked up for about 3 days.",
-        "Legnext no longer knows this job (look-up lasts about 3 days) or not yet.",
+        "Legnext does not know this job, or no longer (look-up lasts about 3 days). If it stays so, its "
+        "pictures are lost; with the user's yes delete its folder in --output-dir and submit again.",
     ),
     "file_error": Kind(
         Exit.MEND_INPUT,
