@@ -46,7 +46,6 @@ class Parser(argparse.ArgumentParser):
             formatter_class=_Help,
             allow_abbrev=False,
         )
-        self.example = example
         self.add_argument("--version", action="store_true", help="print the version as JSON and exit")
         self.add_argument(
             "--quiet", action="store_true", help="no progress on stderr; the job id is shown still"

@@ -79,6 +79,7 @@ def submit(task: Task, tools: Tools) -> None:
         if failure.type == "submission_unknown":
             failure.hint = unknown_hint(task.trace)
         raise
+    task.since = time.monotonic()
     tools.board.submitted(task, job)
     with contextlib.suppress(Failure):  # the job is what counts; the next save says so if it still fails
         save(task, tools)
@@ -111,7 +112,7 @@ def follow(task: Task, tools: Tools) -> None:
                 save(task, tools)
 
     schedule = tools.schedule._replace(initial_wait=0.0) if task.given else tools.schedule
-    wait(lambda left: tools.api.look(job_id, left), schedule, seen)
+    wait(lambda left: tools.api.look(job_id, left), schedule, seen, since=task.since)
 
 
 def look(task: Task, tools: Tools) -> None:

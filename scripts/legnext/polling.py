@@ -71,17 +71,18 @@ def wait(
     schedule: Schedule,
     on_job: Callable[[Job], None],
     *,
+    since: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     jitter: Callable[[], float] = _any_share,
 ) -> Job:
-    """Look until the job has ended, by `schedule` from now on, and return it.
+    """Look until the job has ended, by `schedule` from `since` (by `clock`) or from now on, and return it.
 
     `look` is given the seconds that are left and returns the job or raises Failure; a transient one does
     not end the wait. `on_job` is told of every job seen. Raises Failure when time is up: of the last look,
     if that failed, else `timeout`, or `no_images` where the job completed without any.
     """
-    start = clock()
+    start = clock() if since is None else since
     due: float | None = schedule.first_look()
     failures = 0
     job: Job | None = None

@@ -42,6 +42,7 @@ class Task:
         self.job: Job | None = None
         self.files: dict[str, object] | None = None
         self.submitted_at: str | None = None
+        self.since: float | None = None  # when the answer to its submit came, by the monotonic clock
         self.sent = False  # a submit is out, and whether it created a job is not known
         self.given = job_id is not None  # its job was not submitted by this run
         self.trace: Path | None = None
