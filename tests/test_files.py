@@ -115,8 +115,9 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 def test_a_full_disk_is_found_before_paying(sandbox: Sandbox, disk: Disk) -> None:
     disk.fill()
-    result = run(*GENERATE, "--output-dir", str(disk.path), sandbox=sandbox)
-    assert (result.code, result.error["type"]) == (2, "file_error")
+    for command in (GENERATE, ("get_task.py", JOB_ID)):
+        result = run(*command, "--output-dir", str(disk.path), sandbox=sandbox)
+        assert (result.code, result.error["type"]) == (2, "file_error")
     assert not sandbox.requests
     assert files(disk.path) == {"filler"}
 
@@ -259,6 +260,16 @@ def test_redirects_among_allowed_hosts_are_followed_and_a_circle_ends(
     assert "redirects" in result.error["message"]
     assert files(tmp_path / job_id) == {"job.json", "1.png"}
     assert fetched(sandbox) == 2 + 6
+
+
+def test_an_image_without_a_length_that_ends_too_early_is_not_kept(sandbox: Sandbox, tmp_path: Path) -> None:
+    # Encoded, so that the length of the answer is not that of the image.
+    cut = Fault("image", body=SMALL[:-9], headers={"Content-Encoding": "identity"}, match="_grid", times=None)
+    sandbox.faults.append(cut)
+    result = run(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox)
+    assert "cut off" in result.error["message"]
+    assert fetched(sandbox) == 4 + 3
+    assert not list(tmp_path.glob("*/*grid*"))
 
 
 def test_an_endless_image_is_given_up_on(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_key_that_json_has_to_escape_is_hidden_too(sandbox: Sandbox) -> None:
 
 def test_the_key_is_not_in_what_goes_wrong_below_http(sandbox: Sandbox) -> None:
     # What is no chunk length is quoted in the error that it causes, and the error is cut.
-    for before in (220, 260):
+    for before in (235, 335):
         body = "x" * before + KEY + "\r\n"
         headers = {"Transfer-Encoding": "chunked"}
         sandbox.faults.append(Fault("submit", body=body, headers=headers))

@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+import requests
+import urllib3.exceptions
+from urllib3 import HTTPConnectionPool
 
 from legnext.api import RULES, outcome_of_status, type_of_status
 from legnext.errors import KINDS, Failure, Stage, exit_code
@@ -63,6 +66,15 @@ def test_of_all_statuses_a_submit_is_sent_again_after_429_alone() -> None:
 def test_nothing_that_may_have_created_a_job_is_sent_again() -> None:
     assert set(RULES) == set(Outcome) - {Outcome.ANSWERED}
     assert not [outcome for outcome, rule in RULES.items() if rule.submit_again and rule.may_exist]
+
+
+def test_a_connection_that_was_never_made_is_told_as_such() -> None:
+    pool = HTTPConnectionPool("127.0.0.1")
+    never = urllib3.exceptions.NewConnectionError(pool, "refused")  # type: ignore[arg-type]
+    wrapped = requests.ConnectionError(urllib3.exceptions.MaxRetryError(pool, "/", never))
+    assert outcome_of_error(wrapped) is Outcome.UNREACHED
+    assert outcome_of_error(requests.ConnectTimeout()) is Outcome.UNREACHED
+    assert outcome_of_error(requests.ConnectionError("Connection aborted")) is Outcome.UNANSWERED
 
 
 def test_a_body_that_has_begun_to_leave_settles_the_question() -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,14 @@ def files(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
 
+def until(come: Callable[[], bool]) -> None:
+    """Wait until something has come about on disk, where nothing tells of it."""
+    deadline = time.monotonic() + 15
+    while not come():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 # --- Before the submit ------------------------------------------------------------------------------------
 
 
@@ -84,8 +92,8 @@ def test_stopped_before_the_submit_is_tried_again(
     sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": "60"}, times=None))
     with Running(*GENERATE, "--output-dir", str(tmp_path), "--verbose", sandbox=sandbox) as running:
         running.wait_for(": 429\n")
-        while files(tmp_path):  # the trace goes when it is certain that nothing was created
-            time.sleep(0.01)
+        # The trace goes when it is certain that nothing was created.
+        until(lambda: not files(tmp_path))
         result = stopped(running, number)
     assert result.only["status"] == "not_submitted"
     assert "Nothing was sent" in result.error["hint"]
@@ -201,14 +209,18 @@ def test_get_task_stopped_while_waiting_tells_every_id(sandbox: Sandbox, number:
 # --- While downloading ------------------------------------------------------------------------------------
 
 
+HALF = Fault("image", body=SMALL[:99], headers={"Content-Length": "5000"}, match="_grid", times=None)
+
+
 @pytest.mark.parametrize("begun", [False, True], ids=["no byte yet", "half a picture"])
 def test_stopped_while_downloading_no_partial_file_is_left(
     sandbox: Sandbox, tmp_path: Path, number: signal.Signals, begun: bool
 ) -> None:
     sandbox.service_time = 0
-    sandbox.faults.append(Fault("image", action="drip" if begun else "stall", match="_grid", times=None))
+    sandbox.faults.append(HALF if begun else Fault("image", action="stall", match="_grid", times=None))
     with Running(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
         sandbox.wait_for("image", 5)
+        until(lambda: not begun or any("grid" in name for name in files(tmp_path)))
         result = stopped(running, number)
     (job_id,) = sandbox.jobs
     assert result.only["status"] == "completed"

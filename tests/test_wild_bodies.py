@@ -8,7 +8,7 @@ import math
 import re
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from legnext.api import Api, parse_balance, parse_submit
@@ -78,6 +78,7 @@ def prints(value: object) -> None:
 
 @QUICK
 @given(BODY)
+@example([math.nan, {"balance_usd": -math.inf, KEY: [f"{KEY}!", "\ud800"]}])
 def test_what_is_received_is_clean(body: object) -> None:
     prints(received(body))
 
