@@ -1,0 +1,6 @@
+"""What holds for the whole suite."""
+
+import os
+
+# The suite starts hundreds of processes: without their bytecode on disk each would compile everything again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
