@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from legnext.api import RULES, outcome_of_status, type_of_status
 from legnext.errors import KINDS, Failure, Stage, exit_code
 from legnext.job import Job
 from legnext.polling import LONGEST_PAUSE, Schedule, back_off, wait
+from legnext.report import resume_command
 from legnext.transport import Outcome, Outgoing, outcome_of_error, parse_retry_after
 from legnext.urls import refusal
 
@@ -287,3 +290,19 @@ def test_every_test_that_the_guarantees_name_exists() -> None:
     assert len(named) > 20
     for file, test in named:
         assert f"\ndef {test}(" in (tests / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+@pytest.mark.parametrize(
+    ("uv", "begins"), [("/opt/uv", "/opt/uv run "), (None, f"{shlex.quote(sys.executable)} ")]
+)
+def test_resume_is_started_as_the_run_was(
+    monkeypatch: pytest.MonkeyPatch, uv: str | None, begins: str
+) -> None:
+    if uv:
+        monkeypatch.setenv("UV", uv)  # as uv does for what it runs
+    command = resume_command("89fc70ee-0357-4dab-98e7-d3383e2efd1b", "/my pictures", 20.0)
+    assert command.startswith(begins)
+    assert shlex.split(command)[-6:] == [
+        *("89fc70ee-0357-4dab-98e7-d3383e2efd1b", "--wait"),
+        *("--output-dir", "/my pictures", "--max-wait", "20"),
+    ]
