@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 
 from legnext.api import RULES
 from legnext.errors import Failure
-from legnext.output_dir import EXTENSIONS
+from legnext.output_dir import EXTENSIONS, begin, partial_beside
 from legnext.transport import TimedOut, innermost, new_session, outcome_of_error, within
 from legnext.urls import refusal
 
@@ -70,31 +70,29 @@ class ImageHost:
         self._session = new_session()
         self._trace = trace
 
-    def fetch(self, url: str, stem: Path, partial: Path) -> Path:
+    def fetch(self, url: str, stem: Path) -> Path:
         """Fetch `url` to `stem` plus the extension that its bytes call for, and return that path.
 
-        What has arrived stands in `partial`, which is gone afterwards in every case. Raises Failure
-        `download_failed`, or OSError where the disk will not take it.
+        Raises Failure `download_failed`, or OSError where the disk will not take it.
         """
         for tries in range(1, TRIES + 1):
-            deadline = time.monotonic() + IMAGE_SECONDS
             try:
-                kind = within(IMAGE_SECONDS, lambda: self._fetch_once(url, partial, deadline))  # noqa: B023
-                path = stem.with_name(f"{stem.name}.{kind}")
-                partial.replace(path)
+                return self._fetch_once(url, stem)
             except TimedOut as error:
                 raise Failure("download_failed", f"{url}: {error}") from None
             except Failure as failure:
                 if not failure.transient or tries == TRIES:
                     raise
-            else:
-                return path
-            finally:
-                partial.unlink(missing_ok=True)
             time.sleep(0.5 * tries * (1 - random.random() / 2))
         raise AssertionError("unreachable")
 
-    def _fetch_once(self, url: str, partial: Path, deadline: float) -> str:
+    def _fetch_once(self, url: str, stem: Path) -> Path:
+        deadline = time.monotonic() + IMAGE_SECONDS
+        with partial_beside(stem) as partial:
+            kind = within(IMAGE_SECONDS, lambda: self._receive(url, partial, deadline))
+            return partial.replace(stem.with_name(f"{stem.name}.{kind}"))
+
+    def _receive(self, url: str, partial: Path, deadline: float) -> str:
         import requests
 
         try:
@@ -146,7 +144,7 @@ class ImageHost:
             raise too_large
         size = 0
         tail = b""
-        with partial.open("wb") as file:
+        with begin(partial) as file:
             for piece in response.iter_content(PIECE):
                 size += len(piece)
                 if size > MOST_BYTES:

@@ -13,7 +13,7 @@ from legnext.api import Api
 from legnext.command import unexpected
 from legnext.errors import Failure, hint_for
 from legnext.images import ImageHost, existing
-from legnext.output_dir import OutputDir, Record, Trace, file_error, partial_path, settled_partial
+from legnext.output_dir import OutputDir, Record, Trace, file_error
 from legnext.polling import Schedule, wait
 from legnext.report import unknown_hint
 from legnext.resume import claim
@@ -182,17 +182,13 @@ def download(job: Job, directory: OutputDir, images: ImageHost) -> dict[str, obj
     failures: dict[str, Failure] = {}
 
     def fetch(name: str) -> None:
-        stem = folder / name
-        partial = partial_path(stem)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            found[name] = str(images.fetch(urls[name], stem, partial))
+            found[name] = str(images.fetch(urls[name], folder / name))
         except Failure as failure:
             failures[name] = failure
         except OSError as error:
             failures[name] = file_error("an image could not be written", error)
-        finally:
-            settled_partial(partial)
 
     found = on_disk(job, directory)
     missing = [name for name, path in found.items() if path is None]

@@ -6,9 +6,10 @@ import contextlib
 import json
 import os
 import time
+from errno import ENOENT
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from legnext.errors import Failure
 from legnext.job import Job, is_job_id, parse_job
@@ -28,6 +29,7 @@ _PROBE_BYTES = 65536
 _GALLERY_SHARE = 20
 
 _partial: set[Path] = set()
+_partial_lock = Lock()
 
 
 class Record(NamedTuple):
@@ -46,37 +48,53 @@ class Trace(NamedTuple):
     submitted_at: str | None
 
 
-def partial_path(path: Path) -> Path:
-    """Return a name of its own beside `path`, for what is not whole yet; remembered for `remove_partial`."""
+@contextlib.contextmanager
+def partial_beside(path: Path) -> Iterator[Path]:
+    """Give a name beside `path` for what is not whole yet; whatever happens, no file of it is left."""
     partial = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
-    _partial.add(partial)
-    return partial
+    with _partial_lock:
+        _partial.add(partial)
+    try:
+        yield partial
+    finally:
+        with _partial_lock:
+            _partial.discard(partial)
+            _remove(partial)
 
 
-def settled_partial(partial: Path) -> None:
-    """Forget a name that `partial_path` gave: the file is whole, or gone."""
-    _partial.discard(partial)
+def begin(partial: Path) -> BinaryIO:
+    """Open a name from `partial_beside`, unless it was given up since. Raises OSError."""
+    with _partial_lock:
+        if partial not in _partial:
+            raise FileNotFoundError(ENOENT, "given up", str(partial))
+        return partial.open("wb")
 
 
 def remove_partial() -> None:
-    """Remove what is not whole yet: the run is being stopped."""
-    for path in list(_partial):
-        with contextlib.suppress(OSError):  # nothing more can be done for it here
-            path.unlink(missing_ok=True)
+    """Remove what is not whole yet, and let nothing more be begun: the run is being stopped."""
+    # The lock is kept, so nothing is begun after; but a disk that hangs must not hold up the end.
+    if _partial_lock.acquire(timeout=0.5):
+        for partial in _partial:
+            _remove(partial)
+
+
+def _remove(partial: Path) -> None:
+    with contextlib.suppress(OSError):  # on Windows it may be open still; nothing more can be done here
+        partial.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write `path` whole or not at all. Raises OSError."""
-    partial = partial_path(path)
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with partial_beside(path) as partial:
+        _write(partial, data)
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-        settled_partial(partial)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with begin(path) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class OutputDir:
@@ -105,15 +123,8 @@ class OutputDir:
         """Create the directory and prove that it takes files. Raises Failure `file_error`."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = partial_path(self.path / "probe")
-            try:
-                with probe.open("wb") as file:
-                    file.write(bytes(_PROBE_BYTES))
-                    file.flush()
-                    os.fsync(file.fileno())
-            finally:
-                probe.unlink(missing_ok=True)
-                settled_partial(probe)
+            with partial_beside(self.path / "probe") as probe:
+                _write(probe, bytes(_PROBE_BYTES))
         except OSError as error:
             raise file_error("--output-dir cannot be written", error) from None
 
