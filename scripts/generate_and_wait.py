@@ -79,15 +79,15 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
             console.emit(inputs.dry_run(task))
         return Exit.DONE
 
-    from legnext import lifecycle
+    from legnext import batch, lifecycle
     from legnext.polling import Schedule
 
     board.begin(tasks, output_dir=args.output_dir, max_wait=args.max_wait)
     schedule = Schedule(args.initial_wait, args.interval, args.max_wait)
     tools = lifecycle.prepare(console, board, args.output_dir, schedule=schedule, patience=args.max_wait)
     if args.resume:
-        lifecycle.resume(tasks, tools)
-    lifecycle.generate(tasks, tools, args.concurrency)
+        batch.resume(tasks, tools)
+    batch.generate(tasks, tools, args.concurrency)
     tools.close()
     return board.exit()
 

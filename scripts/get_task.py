@@ -37,10 +37,11 @@ def parser() -> command.Parser:
 
 def work(args: Namespace, console: command.Console, board: Board) -> Exit:
     """Look at each job, or wait for it; print them in the order given."""
-    from legnext import lifecycle  # not needed for --help
+    from legnext import batch, lifecycle  # not needed for --help
     from legnext.job import is_job_id
     from legnext.polling import Schedule
     from legnext.report import Task
+    from legnext.threads import side_by_side
 
     for job_id in args.job_ids:
         if not is_job_id(job_id):
@@ -57,16 +58,8 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
     for task in tasks:
         lifecycle.recall(task, tools)
 
-    def run(task: Task) -> None:
-        if (
-            lifecycle.advance(
-                task, tools, lifecycle.follow if args.wait else lifecycle.look, lifecycle.finish
-            )
-            is None
-        ):
-            board.settle(task)
-
-    lifecycle.side_by_side(tasks, run, LOOKS_AT_ONCE)
+    step = lifecycle.follow if args.wait else lifecycle.look
+    side_by_side(tasks, lambda task: batch.complete(task, tools, step, lifecycle.finish), LOOKS_AT_ONCE)
     tools.close()
     return board.exit()
 

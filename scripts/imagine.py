@@ -47,11 +47,11 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
         console.emit(inputs.dry_run(task))
         return Exit.DONE
 
-    from legnext import lifecycle
+    from legnext import batch, lifecycle
     from legnext.job import Job
 
     tools = lifecycle.prepare(console, board, args.output_dir, patience=PATIENCE_SECONDS)
-    if lifecycle.advance(task, tools, lifecycle.submit, lifecycle.finish) is None:
+    if batch.advance(task, tools, lifecycle.submit, lifecycle.finish) is None:
         assert task.job is not None
         task.job = Job(task.job.job_id, task.job.status)  # nothing else is settled yet
         board.settle(task)

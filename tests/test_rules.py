@@ -14,6 +14,7 @@ import urllib3.exceptions
 from urllib3 import HTTPConnectionPool
 
 from legnext.api import RULES, outcome_of_status, type_of_status
+from legnext.command import unexpected
 from legnext.errors import KINDS, Failure, Stage, exit_code
 from legnext.job import Job
 from legnext.polling import LONGEST_PAUSE, Schedule, back_off, wait
@@ -306,3 +307,8 @@ def test_resume_is_started_as_the_run_was(
         *("89fc70ee-0357-4dab-98e7-d3383e2efd1b", "--wait"),
         *("--output-dir", "/my pictures", "--max-wait", "20"),
     ]
+
+
+@pytest.mark.parametrize(("sent", "type_"), [(True, "submission_unknown"), (False, "api_error")])
+def test_a_fault_of_ours_while_the_submit_is_out_says_so(sent: bool, type_: str) -> None:
+    assert unexpected(KeyError("job"), sent=sent).type == type_

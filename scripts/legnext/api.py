@@ -13,6 +13,7 @@ from legnext.errors import Failure
 from legnext.job import error_words, is_job_id, parse_job
 from legnext.polling import back_off
 from legnext.settings import SUBMIT_PATH
+from legnext.threads import within
 from legnext.transport import (
     Outcome,
     Outgoing,
@@ -20,7 +21,6 @@ from legnext.transport import (
     new_session,
     outcome_of_error,
     parse_retry_after,
-    within,
 )
 
 if TYPE_CHECKING:

@@ -55,9 +55,10 @@ class Board:
 
     def submitted(self, task: Task, job: Job) -> None:
         """Show the id of a job, just created or found on record: on stderr, whatever --quiet says."""
+        # Before the lock, which a run that is being stopped does not give back: it still finds the id.
+        task.job, task.stage, task.job_id = job, Stage.SUBMITTED, job.job_id
         with self._lock:
-            task.job, task.stage, task.job_id = job, Stage.SUBMITTED, job.job_id
-            task.sent = False  # last: a signal in between finds the id
+            task.sent = False
             self._console.say(f"{task.label} {job.status}", always=True)
 
     def seen(self, task: Task, job: Job) -> None:

@@ -336,6 +336,7 @@ def _in_background(work: Callable[[], Exit], board: Board) -> Exit:
     return outcome
 
 
-def unexpected(error: BaseException) -> Failure:
-    """Return the Failure for a fault in this program."""
-    return Failure("api_error", f"unexpected fault in this program: {type(error).__name__}: {error}")
+def unexpected(error: BaseException, *, sent: bool = False) -> Failure:
+    """Return the Failure for a fault in this program; `sent` says that a submit was out when it happened."""
+    message = f"unexpected fault in this program: {type(error).__name__}: {error}"
+    return Failure("submission_unknown" if sent else "api_error", message)

@@ -12,7 +12,8 @@ from urllib.parse import urljoin
 from legnext.api import RULES
 from legnext.errors import Failure
 from legnext.output_dir import EXTENSIONS, begin, partial_beside
-from legnext.transport import TimedOut, innermost, new_session, outcome_of_error, within
+from legnext.threads import TimedOut, within
+from legnext.transport import innermost, new_session, outcome_of_error
 from legnext.urls import refusal
 
 if TYPE_CHECKING:

@@ -1,33 +1,26 @@
-"""A job from its prompt to its pictures: submit, record, wait, download; and many side by side."""
+"""One job from its prompt to its pictures: submit, record, wait, download."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections import deque
-from threading import Semaphore, Thread
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from legnext.api import Api
-from legnext.command import unexpected
 from legnext.errors import Failure, hint_for
 from legnext.images import ImageHost, existing
-from legnext.output_dir import OutputDir, Record, Trace, file_error
+from legnext.output_dir import OutputDir, Record, file_error
 from legnext.polling import Schedule, wait
 from legnext.report import unknown_hint
-from legnext.resume import claim
 from legnext.settings import settings
+from legnext.threads import side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from legnext.board import Board
     from legnext.command import Console
     from legnext.job import Job
     from legnext.report import Task
-
-Item = TypeVar("Item")
 
 # A grid and its four pictures in one round trip.
 IMAGES_AT_ONCE = 5
@@ -201,135 +194,11 @@ def download(job: Job, directory: OutputDir, images: ImageHost) -> dict[str, obj
     return as_files(found, directory)
 
 
-def advance(task: Task, tools: Tools, *steps: Callable[[Task, Tools], None]) -> Failure | None:
-    """Take the task through `steps`; return what went wrong, printed already, or None."""
-    try:
-        for step in steps:
-            step(task, tools)
-    except Failure as error:
-        failure = error
-    except Exception as error:  # noqa: BLE001 - a fault of ours must not lose a job id
-        failure = unexpected(error)
-    else:
-        return None
-    tools.board.settle(task, failure)
-    return failure
-
-
-def side_by_side(items: Sequence[Item], work: Callable[[Item], None], limit: int) -> None:
-    """Call `work` with each of `items`, in at most `limit` threads, and return when all are done.
-
-    Raises the first exception that a call raised, at the end.
-    """
-    todo = deque(items)
-    raised: list[BaseException] = []
-
-    def worker() -> None:
-        while True:
-            try:
-                item = todo.popleft()
-            except IndexError:
-                return
-            try:
-                work(item)
-            except BaseException as error:  # noqa: BLE001 - raised again below
-                raised.append(error)
-
-    threads = [Thread(target=worker, daemon=True) for _ in range(min(limit, len(items)) - 1)]
-    for thread in threads:
-        thread.start()
-    worker()
-    for thread in threads:
-        thread.join()
-    if raised:
-        raise raised[0]
-
-
-def generate(tasks: Sequence[Task], tools: Tools, at_once: int) -> None:
-    """Submit, wait for and finish every task, at most `at_once` jobs side by side.
-
-    A new one is submitted the moment a job ends: its images are fetched beside. A 401 or 402 would meet
-    every other prompt too, so nothing more is submitted after it.
-    """
-    refused: list[Failure] = []
-    # Where the images come slower than the jobs end, the jobs wait: threads and memory stay flat.
-    room = Semaphore(at_once)
-
-    def gate(task: Task, _tools: Tools) -> None:
-        if task.trace:
-            raise Failure(
-                "submission_unknown",
-                "an earlier run sent this prompt, and whether it created a job is not known",
-                hint=unknown_hint(task.trace),
-            )
-        if refused:
-            task.held_back = True
-            first = refused[0]
-            raise Failure(first.type, f"not submitted: {first.message}", code=first.code)
-
-    def end(task: Task) -> None:
-        try:
-            if advance(task, tools, finish) is None:
-                tools.board.settle(task)
-        finally:
-            room.release()
-
-    def run(task: Task) -> None:
-        if task.job is not None and task.job.completed and task.job.has_images:
-            steps: tuple[Callable[[Task, Tools], None], ...] = ()
-        else:
-            steps = (follow,) if task.job_id else (gate, submit, follow)
-        failure = advance(task, tools, *steps)
-        if failure:
-            if failure.type in ("invalid_api_key", "insufficient_balance"):
-                refused.append(failure)
-            return
-        room.acquire()
-        if len(tasks) == 1 or not steps:
-            end(task)
-            return
-        Thread(target=end, args=(task,), daemon=True).start()
-
-    # Threads are for waiting; what an earlier run has finished is only reported, faster by one.
-    side_by_side([task for task in tasks if not report_finished(task, tools)], run, at_once)
-    for _ in range(at_once):
-        room.acquire()
-
-
-def report_finished(task: Task, tools: Tools) -> bool:
-    """Report a job that an earlier run has finished, with all its images; say whether it is one."""
-    if not (task.job and task.job.completed and task.job.has_images and tools.directory):
-        return False
-    found = on_disk(task.job, tools.directory)
-    if None in found.values():
-        return False
-    task.files = as_files(found, tools.directory)
-    tools.board.settle(task)
-    return True
-
-
 def recall(task: Task, tools: Tools) -> None:
     """Take the prompt and the time of a job that is already on record, so that the record keeps them."""
     record = tools.directory.load(task.job_id) if tools.directory and task.job_id else None
     if record:
         task.prompt, task.submitted_at = record.prompt, record.submitted_at
-
-
-def resume(tasks: Sequence[Task], tools: Tools) -> None:
-    """Give the tasks the jobs that the output directory has for their prompts.
-
-    A prompt whose submit left a trace and no job is settled here: nobody knows whether it was paid for.
-    """
-    assert tools.directory is not None
-    prompts = [task.prompt or "" for task in tasks]
-    for task, found in zip(
-        tasks, claim(prompts, tools.directory.records(), tools.directory.traces()), strict=True
-    ):
-        if isinstance(found, Record):
-            task.on_record, task.given, task.submitted_at = found.job, True, found.submitted_at
-            tools.board.submitted(task, found.job)
-        elif isinstance(found, Trace):
-            task.trace = found.path
 
 
 def prepare(

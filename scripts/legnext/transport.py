@@ -6,18 +6,14 @@ import math
 from enum import Enum
 from io import BytesIO
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING
 
 from legnext import __version__
 from legnext.errors import Failure
+from legnext.threads import TimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import requests
-
-
-Result = TypeVar("Result")
 
 
 class Outcome(Enum):
@@ -141,38 +137,6 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         except (ValueError, OverflowError):
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-class TimedOut(Exception):  # noqa: N818 - a state of affairs
-    """The whole exchange took longer than it was given."""
-
-
-def within(seconds: float, call: Callable[[], Result]) -> Result:
-    """Return what `call` returns, or raise TimedOut after `seconds`.
-
-    The time-out of requests bounds the gap between two bytes, so a server that sends a byte now and then
-    could hold a run for hours, and a name look-up is not bounded at all. The thread that is given up on
-    ends with the process.
-    """
-    from queue import Empty, SimpleQueue
-    from threading import Thread
-
-    box: SimpleQueue[tuple[Result | None, BaseException | None]] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            box.put((call(), None))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
-            box.put((None, error))
-
-    Thread(target=run, daemon=True).start()
-    try:
-        result, error = box.get(timeout=seconds)
-    except Empty:
-        raise TimedOut(f"no whole answer within {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return cast("Result", result)
 
 
 def new_session() -> requests.Session:
