@@ -141,8 +141,8 @@ KINDS: dict[str, Kind] = {
         Exit.UNKNOWN,
         "The submit was sent and no usable answer came back (time-out, broken connection, 5xx, no job id).",
         "Do not submit again without the user's yes: a job may exist and be paid for, and its pictures are "
-        "out of reach without its id. verify_api_key.py shows the balance now; a normal job takes 80 points "
-        "from what it was before. Tell the user both.",
+        "out of reach without its id. verify_api_key.py shows balance_usd now; a normal job takes $0.08 from "
+        "what it was before. Tell the user both.",
     ),
     "interrupted": Kind(
         Exit.SIGINT,
