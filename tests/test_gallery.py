@@ -219,7 +219,6 @@ markup = st.lists(st.sampled_from([*"<>\"'&;/=-$!\r\n\0 a{}", "script", "&lt", "
 text = anything | markup.map("".join)
 
 
-@settings(deadline=None)
 @given(text)
 def test_prompt_comes_back_and_adds_nothing(prompt: str) -> None:
     page = Page(render([card(prompt=prompt)]))
@@ -228,7 +227,7 @@ def test_prompt_comes_back_and_adds_nothing(prompt: str) -> None:
     assert all(clean(prompt).startswith(alt[11:].removesuffix("…")) for alt in page.values["img", "alt"])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.tuples(text, text, text, text, text, text))
 def test_no_other_field_adds_anything(fields: tuple[str, ...]) -> None:
     def fill(*fields: str) -> Page:
@@ -249,10 +248,10 @@ def test_clean_replaces_what_html_cannot_hold_and_nothing_else() -> None:
     assert clean("\t\r\n\x01\x7f\u202e\ufeff🌅") == "\t\r\n\x01\x7f\u202e\ufeff🌅"
 
 
-def test_ten_thousand_jobs() -> None:
-    page = render(card(job_id=str(n)) for n in range(10_000))
-    assert page.count("<article ") == 10_000
-    assert len(page) < 10_000 * 4096
+def test_two_thousand_jobs() -> None:
+    page = render(card(job_id=str(n)) for n in range(2_000))
+    assert page.count("<article ") == 2_000
+    assert len(page) < 2_000 * 4096
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

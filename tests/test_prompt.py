@@ -335,7 +335,7 @@ SOUP = st.lists(st.sampled_from(WORDS) | st.text(max_size=4), max_size=12).map("
 @example("--ar " + "9" * 400 + ":" + "9" * 400 + " --v 8.1")
 @example("{a," * 2730)
 @example("--seed " + "9" * 8185)
-@settings(max_examples=150, deadline=1000)
+@settings(max_examples=150)
 def test_any_text_is_judged_and_mended_once_and_for_all(prompt: str) -> None:
     for finding in check(prompt):
         assert finding.words
@@ -364,7 +364,7 @@ SLIPS = {  # a flag as it should be, and as it is written by mistake
     st.lists(st.sampled_from(sorted(SLIPS)), min_size=1, max_size=6, unique=True),
     st.data(),
 )
-@settings(max_examples=100, deadline=1000)
+@settings(max_examples=100)
 def test_a_mended_prompt_checks_clean(text: str, flags: list[str], data: st.DataObject) -> None:
     good = " ".join([text, *flags])
     bad = " ".join([text, *(data.draw(st.sampled_from(SLIPS[flag])) for flag in flags)])
@@ -380,7 +380,7 @@ PROSE = (
 
 
 @given(st.lists(st.sampled_from(PROSE.split()), min_size=1, max_size=20))
-@settings(max_examples=100, deadline=1000)
+@settings(max_examples=100)
 def test_prose_is_never_refused(words: list[str]) -> None:
     assert check(" ".join([*words, "--ar 16:9"])) == ()
 

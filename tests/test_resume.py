@@ -261,7 +261,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> OutputDir:
 
 
 @given(jobs, st.text(min_size=1) | st.none(), times)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_record_comes_back_as_it_was_saved(
     records: OutputDir, job: Job, prompt: str | None, submitted_at: str | None
 ) -> None:
@@ -279,7 +279,7 @@ documents = st.dictionaries(fields, values).map(lambda body: json.dumps(body).en
 @example(b"[" * 100_000)
 @example(b'{"status": "\\ud800", "prompt": "\\ud800"}')
 @example(b"1" * 5000)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_whatever_stands_in_a_record_or_a_trace_can_be_met(records: OutputDir, content: bytes) -> None:
     (records.path / JOB_ID / "job.json").write_bytes(content)
     (records.path / "submit-0.json").write_bytes(content)
@@ -300,6 +300,7 @@ kept = st.builds(Record, st.builds(Job, st.just(JOB_ID), statuses), st.sampled_f
 left_over = st.builds(Trace, st.integers().map(lambda n: Path(f"submit-{n}")), st.sampled_from("abc"), times)
 
 
+@settings(max_examples=50)
 @given(prompts, st.lists(kept), st.lists(left_over))
 def test_each_prompt_claims_one_of_its_own_and_none_is_claimed_twice(
     prompts: list[str], records: list[Record], traces: list[Trace]

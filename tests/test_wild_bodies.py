@@ -60,7 +60,7 @@ JOB = like(
     error=ERROR,
 )
 BALANCE = like(code=st.sampled_from([200, 401, 500, "200"]), data=like(balance_usd=SCALAR, account_id=SCALAR))
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 BODY = st.one_of(ANY, JOB, BALANCE, ERROR, like(error=ERROR))
 
 
@@ -155,7 +155,6 @@ def test_any_retry_after_is_a_pause_or_nothing(value: str) -> None:
 
 @settings(
     max_examples=6,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
