@@ -82,7 +82,7 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
     from legnext import batch, lifecycle
     from legnext.polling import Schedule
 
-    board.begin(tasks, output_dir=args.output_dir, max_wait=args.max_wait)
+    board.begin(tasks, output_dir=args.output_dir)
     schedule = Schedule(args.initial_wait, args.interval, args.max_wait)
     tools = lifecycle.prepare(console, board, args.output_dir, schedule=schedule, patience=args.max_wait)
     if args.resume:

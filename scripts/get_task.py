@@ -52,7 +52,7 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
             )
     stage = Stage.WAITING if args.wait else Stage.LOOKING
     tasks = [Task(job_id=job_id, stage=stage) for job_id in args.job_ids]
-    board.begin(tasks, output_dir=args.output_dir, max_wait=args.max_wait, in_order=True)
+    board.begin(tasks, output_dir=args.output_dir, in_order=True)
     schedule = Schedule(0.0, args.interval, args.max_wait)
     tools = lifecycle.prepare(console, board, args.output_dir, schedule=schedule)
     for task in tasks:

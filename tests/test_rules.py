@@ -301,11 +301,10 @@ def test_resume_is_started_as_the_run_was(
 ) -> None:
     if uv:
         monkeypatch.setenv("UV", uv)  # as uv does for what it runs
-    command = resume_command("89fc70ee-0357-4dab-98e7-d3383e2efd1b", "/my pictures", 20.0)
+    command = resume_command("89fc70ee-0357-4dab-98e7-d3383e2efd1b", "/my pictures")
     assert command.startswith(begins)
-    assert shlex.split(command)[-6:] == [
-        *("89fc70ee-0357-4dab-98e7-d3383e2efd1b", "--wait"),
-        *("--output-dir", "/my pictures", "--max-wait", "20"),
+    assert shlex.split(command)[-4:] == [
+        *("89fc70ee-0357-4dab-98e7-d3383e2efd1b", "--wait", "--output-dir", "/my pictures")
     ]
 
 

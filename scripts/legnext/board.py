@@ -6,7 +6,6 @@ import time
 from threading import RLock
 from typing import TYPE_CHECKING
 
-from legnext import polling
 from legnext.errors import Exit, Failure, Stage
 from legnext.report import Task, report, unknown_hint
 
@@ -29,21 +28,13 @@ class Board:
         self._stopped = False
         self._began = time.monotonic()
         self._output_dir: str | None = None
-        self._max_wait = polling.MAX_WAIT
 
-    def begin(
-        self,
-        tasks: list[Task],
-        *,
-        output_dir: str | None,
-        max_wait: float = polling.MAX_WAIT,
-        in_order: bool = False,
-    ) -> None:
+    def begin(self, tasks: list[Task], *, output_dir: str | None, in_order: bool = False) -> None:
         """Take on the run's tasks, in input order; `in_order` prints them so, else as they end."""
         with self._lock:
             self._tasks = tasks
             self._in_order = in_order
-            self._output_dir, self._max_wait = output_dir, max_wait
+            self._output_dir = output_dir
 
     def sending(self, task: Task, out: bool) -> None:
         """Note that the task's submit is about to be sent, or that it certainly created nothing.
@@ -74,7 +65,7 @@ class Board:
         with self._lock:
             if self._stopped or task in self._exits or task in self._ready:
                 return
-            body, exit_ = report(task, failure, self._output_dir, self._max_wait)
+            body, exit_ = report(task, failure, self._output_dir)
             if failure and failure.type != "job_failed":  # that is said as a status
                 self._say(f"{task.label} {failure.type}")
             self._ready[task] = (body, exit_)
@@ -142,4 +133,4 @@ class Board:
             hint=unknown_hint(task.trace) if unknown else None,
         )
         task.held_back = not task.job_id and not task.sent
-        return report(task, failure, self._output_dir, self._max_wait)[0]
+        return report(task, failure, self._output_dir)[0]

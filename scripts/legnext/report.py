@@ -6,7 +6,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from legnext import polling
 from legnext.errors import KINDS, Exit, Failure, Stage, exit_code, hint_for
 
 if TYPE_CHECKING:
@@ -56,19 +55,14 @@ class Task:
         return f"{prefix}job {self.job_id}" if self.job_id else prefix.rstrip(": ") or "submit"
 
 
-def resume_command(job_id: str, output_dir: str | None, max_wait: float = polling.MAX_WAIT) -> str:
-    """Return the shell command that goes on with a job, from any directory.
-
-    It carries a --max-wait that is not the default: whoever set it has a host that kills commands.
-    """
+def resume_command(job_id: str, output_dir: str | None) -> str:
+    """Return the shell command that goes on with a job, from any directory."""
     # uv names itself to what it runs; the interpreter it made for this run can be gone tomorrow.
     uv = os.environ.get("UV")
     words = [uv, "run"] if uv else [sys.executable or "python3"]
     words += [_GET_TASK, job_id, "--wait"]
     if output_dir:
         words += ["--output-dir", output_dir]
-    if max_wait != polling.MAX_WAIT:
-        words += ["--max-wait", f"{max_wait:g}"]
     return shell_line(words)
 
 
@@ -95,7 +89,7 @@ def unknown_hint(trace: Path | None) -> str:
 
 
 def report(
-    task: Task, failure: Failure | None, output_dir: str | None = None, max_wait: float = polling.MAX_WAIT
+    task: Task, failure: Failure | None, output_dir: str | None = None
 ) -> tuple[dict[str, object], Exit]:
     """Return the object to print for `task` and its exit code; `failure` None means success."""
     body: dict[str, object] = {}
@@ -118,7 +112,7 @@ def report(
     exit_ = exit_code(failure.type, task.stage)
     resume = None
     if task.job_id and (exit_ is Exit.GO_ON or failure.type == "interrupted"):
-        resume = resume_command(task.job_id, output_dir, max_wait)
+        resume = resume_command(task.job_id, output_dir)
     body["error"] = failure.as_json(hint_for(failure, task.stage, resume))
     if resume:
         body["resume"] = resume
