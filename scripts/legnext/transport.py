@@ -87,9 +87,9 @@ def outcome_of_error(error: BaseException, *, left: bool | None = None) -> Outco
         # TLS can also break while the answer is read; only the handshake comes before sending.
         if isinstance(cause, ssl.SSLError) and _raised_in(cause, "do_handshake"):
             return Outcome.UNSENDABLE
-    # A host name that the certificate does not have: urllib3 1.x finds that out itself, after the handshake.
-    if isinstance(error, requests.exceptions.SSLError) and left is False:
-        return Outcome.UNSENDABLE
+        # A name that the certificate does not have: urllib3 1.x sees that itself, before it sends.
+        if type(cause).__name__ == "CertificateError":
+            return Outcome.UNSENDABLE
     # URL, header, proxy setting, CA bundle: found wrong by requests before it opened a connection.
     if isinstance(error, ValueError) or not isinstance(error, requests.RequestException):
         return Outcome.UNSENDABLE
