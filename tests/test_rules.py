@@ -81,6 +81,18 @@ def test_a_connection_that_was_never_made_is_told_as_such() -> None:
     assert outcome_of_error(requests.ConnectionError("Connection aborted")) is Outcome.UNANSWERED
 
 
+class CertificateError(ValueError):
+    """What urllib3 1.x raises, under this name, where the certificate has another host name."""
+
+
+def test_another_host_name_in_the_certificate_is_never_tried_again() -> None:
+    pool = HTTPConnectionPool("127.0.0.1")
+    inside = urllib3.exceptions.SSLError(CertificateError("hostname 'a' doesn't match 'b'"))
+    error = requests.exceptions.SSLError(urllib3.exceptions.MaxRetryError(pool, "/", inside))
+    assert outcome_of_error(error) is Outcome.UNSENDABLE
+    assert outcome_of_error(error, left=False) is Outcome.UNSENDABLE
+
+
 def test_a_body_that_has_begun_to_leave_settles_the_question() -> None:
     for error in (ValueError(), OSError(), KeyError(), TimeoutError()):
         assert outcome_of_error(error, left=True) is Outcome.UNANSWERED
@@ -179,6 +191,17 @@ def looks(answers: object, schedule: Schedule = Schedule(), took: float = 0.0) -
 
 def test_by_default_looks_are_at_10_and_then_every_5_seconds_up_to_180() -> None:
     assert looks(itertools.repeat(PENDING)) == ([*range(10, 181, 5)], "timeout")
+
+
+def test_time_counts_from_the_answer_to_the_submit_not_from_when_the_wait_began() -> None:
+    clock, at = Clock(), []
+
+    def look(left: float) -> Job:
+        at.append((clock.now, left))
+        return DONE
+
+    wait(look, Schedule(), lambda _job: None, since=993.0, clock=lambda: clock.now, sleep=clock.sleep)
+    assert at == [(1003.0, 170.0)]
 
 
 def test_the_last_look_is_at_the_deadline() -> None:

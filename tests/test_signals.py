@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from legnext.errors import KINDS, Exit
 from legnext.lifecycle import Tools, submit
 from legnext.report import Task
 from legnext.settings import Settings
-from running import Result, Running, made, run
+from running import SCRIPTS, Result, Running, made, run
 from sandbox import Fault, Sandbox, padded, picture
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals to one process")
@@ -232,6 +234,26 @@ def test_stopped_while_downloading_no_partial_file_is_left(
 
 
 # --- SIGKILL ----------------------------------------------------------------------------------------------
+
+
+LATE = """
+import os, sys, threading
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from legnext.output_dir import begin, partial_beside, remove_partial
+with partial_beside(Path(sys.argv[2]) / "1.png") as partial:
+    remove_partial()
+    late = threading.Thread(target=lambda: begin(partial), daemon=True)
+    late.start()
+    late.join(0.3)
+    os._exit(partial.exists())
+"""
+
+
+def test_once_the_run_is_being_stopped_no_file_is_begun(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", LATE, str(SCRIPTS), str(tmp_path)]
+    assert subprocess.run(words, check=False, timeout=30).returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_killed_while_waiting_the_record_has_the_id_and_get_task_finishes_the_job(
