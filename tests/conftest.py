@@ -1,8 +1,14 @@
 """What holds for the whole suite."""
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
+
+import sandbox as sandbox_module
+from running import SMALL
+from sandbox import Sandbox, padded
 
 # The suite starts hundreds of processes: without their bytecode on disk each would compile everything again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -12,3 +18,16 @@ os.environ.pop("UV", None)
 # No test is timed: a busy machine is no fault.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+
+@pytest.fixture
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the painting: pictures are small, and differ by their number alone."""
+    monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
+
+
+@pytest.fixture
+def sandbox(small_pictures: None) -> Iterator[Sandbox]:  # noqa: ARG001 - for its effect
+    """Serve jobs that are done at once."""
+    with Sandbox(service_time=0) as running:
+        yield running

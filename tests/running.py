@@ -16,8 +16,9 @@ from typing import IO, Any, NamedTuple
 
 import requests
 
-from sandbox import Sandbox
+from sandbox import Sandbox, picture
 
+SMALL = picture("small --ar 4:1", "0", 1)  # the fixture `small_pictures` has the sandbox serve this one
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 # Without these no Python starts on Windows.
 NEEDED = ("PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT", "TEMP", "TMP")

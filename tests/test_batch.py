@@ -12,21 +12,18 @@ from typing import Any
 
 import pytest
 
-import sandbox as sandbox_module
 from running import Result, Running, run
-from sandbox import Fault, Sandbox, padded, picture
+from sandbox import Fault, Sandbox
 
 GENERATE = "generate_and_wait.py"
 NEVER = 1e6  # seconds: a job ends when the test says so
 QUICK = ("--initial-wait", "0.1", "--interval", "0.1")
-SMALL = picture("small --ar 4:1", "0", 1)
 SIGNALS = pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGTERM that a process can catch")
 
 
 @pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+def sandbox(small_pictures: None) -> Iterator[Sandbox]:  # noqa: ARG001 - for its effect
     """Serve jobs that end when the test says so; their pictures are small."""
-    monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
     with Sandbox(service_time=NEVER, credits=10**6) as running:
         yield running
 

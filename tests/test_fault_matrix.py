@@ -20,14 +20,12 @@ import pytest
 import trustme
 from urllib3.connection import HTTPConnection
 
-import sandbox as sandbox_module
 from legnext.api import Api
 from legnext.errors import Failure
 from legnext.settings import Settings
 from running import Result, made, run
-from sandbox import Fault, Sandbox, padded, picture
+from sandbox import Fault, Sandbox
 
-SMALL = picture("small --ar 4:1", "0", 1)
 JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 DONE = {"job_id": JOB_ID, "status": "completed", "output": {"image_urls": ["https://127.0.0.1:1/a.png"]}}
 
@@ -131,14 +129,6 @@ ROWS = [
     for phase, faults, code, type_, sent in MATRIX
     for fault in re.split(r", (?!000|no image)", faults)
 ]
-
-
-@pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Serve jobs that are done at once, with small pictures."""
-    monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
-    with Sandbox(service_time=0) as running:
-        yield running
 
 
 def tries(result: Result, method: str) -> int:
@@ -421,17 +411,18 @@ def trusted(tmp_path: Path) -> str:
     return str(bundle)
 
 
+def over_tls(url: str, trusted: str | None) -> dict[str, str]:
+    """Return the environment for a server over TLS; without `trusted` its certificate is a stranger's."""
+    key = {"LEGNEXT_API_KEY": "a-key-of-the-tls-tests", "LEGNEXT_BASE_URL": url}
+    return key if trusted is None else {**key, "REQUESTS_CA_BUNDLE": trusted}
+
+
 @pytest.mark.parametrize("case", ["not trusted", "expired", "another host", "plain"])
 def test_a_tls_fault_is_met_once_and_nothing_was_sent(trusted: str, case: str) -> None:
     dies = "plain" if case == "plain" else ""
     with TlsServer(dies=dies, expired=case == "expired") as server:
-        env = {
-            "LEGNEXT_API_KEY": "a-key-of-the-tls-tests",
-            "LEGNEXT_BASE_URL": server.url.replace("127.0.0.1", "localhost")
-            if case == "another host"
-            else server.url,
-            **({} if case == "not trusted" else {"REQUESTS_CA_BUNDLE": trusted}),
-        }
+        url = server.url.replace("127.0.0.1", "localhost") if case == "another host" else server.url
+        env = over_tls(url, None if case == "not trusted" else trusted)
         result = run(*GENERATE, "2", "--verbose", env=env)
         assert (result.code, result.error["type"]) == (1, "network_error"), result.stdout
         assert tries(result, "POST") == server.connections == 1
@@ -443,23 +434,13 @@ def test_a_tls_fault_is_met_once_and_nothing_was_sent(trusted: str, case: str) -
 
 def test_a_connection_that_breaks_in_the_handshake_was_never_made(trusted: str) -> None:
     with TlsServer(dies="in the handshake") as server:
-        env = {
-            "LEGNEXT_API_KEY": "a-key-of-the-tls-tests",
-            "LEGNEXT_BASE_URL": server.url,
-            "REQUESTS_CA_BUNDLE": trusted,
-        }
-        result = run(*GENERATE, "0.6", env=env)
+        result = run(*GENERATE, "0.6", env=over_tls(server.url, trusted))
         assert (result.code, result.error["type"]) == (1, "network_error"), result.stdout
 
 
 def test_over_tls_a_submit_that_was_read_is_unknown_however_the_connection_breaks(trusted: str) -> None:
     for dies in ("", "after reading"):
         with TlsServer(dies=dies) as server:
-            env = {
-                "LEGNEXT_API_KEY": "a-key-of-the-tls-tests",
-                "LEGNEXT_BASE_URL": server.url,
-                "REQUESTS_CA_BUNDLE": trusted,
-            }
-            result = run(*GENERATE, "2", env=env)
+            result = run(*GENERATE, "2", env=over_tls(server.url, trusted))
         assert (result.code, result.error["type"]) == (7, "submission_unknown"), result.stdout
         assert len(server.read) == 1

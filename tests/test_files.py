@@ -14,23 +14,13 @@ from typing import Any
 
 import pytest
 
-import sandbox as sandbox_module
 from legnext.images import is_whole
-from running import Result, Running, made, run
-from sandbox import Fault, Sandbox, padded, picture
+from running import SMALL, Result, Running, made, run
+from sandbox import Fault, Sandbox
 
-SMALL = picture("small --ar 4:1", "0", 1)
 JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 GENERATE = ("generate_and_wait.py", "a cat", "--initial-wait", "0", "--interval", "0.2")
 POSIX = pytest.mark.skipif(os.name == "nt", reason="limits and mounts as POSIX has them")
-
-
-@pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Serve jobs that are done at once, with small pictures that differ by number."""
-    monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
-    with Sandbox(service_time=0) as running:
-        yield running
 
 
 def files(directory: Path) -> set[str]:

@@ -12,21 +12,11 @@ from typing import Any
 
 import pytest
 
-import sandbox as sandbox_module
 from running import Result, run
-from sandbox import KEY, Fault, Sandbox, padded, picture
+from sandbox import KEY, Fault, Sandbox
 
-SMALL = picture("small --ar 4:1", "0", 1)
 QUICK = ("--initial-wait", "0", "--interval", "0.2", "--max-wait", "0.4")
 GENERATE = ("generate_and_wait.py", "a cat", *QUICK)
-
-
-@pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Serve jobs that are done at once, with small pictures."""
-    monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
-    with Sandbox(service_time=0) as running:
-        yield running
 
 
 @pytest.fixture

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import sandbox as sandbox_module
 from running import Running, run
-from sandbox import Sandbox, padded, picture
+from sandbox import Sandbox
 
-SMALL = picture("small --ar 4:1", "0", 1)
 PROMPT = "a café ✓ in 東京 🎨"
 GENERATE = ("generate_and_wait.py", PROMPT, "--initial-wait", "0", "--interval", "0.2")
 POSIX = pytest.mark.skipif(os.name == "nt", reason="pipes, devices and byte arguments as POSIX has them")
-
-
-@pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Serve jobs that are done at once, with small pictures."""
-    monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
-    with Sandbox(service_time=0) as running:
-        yield running
 
 
 def finished(sandbox: Sandbox, directory: Path) -> bool:

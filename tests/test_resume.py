@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import sandbox as sandbox_module
 from legnext.job import ENDED, Job, parse_job
 from legnext.output_dir import OutputDir, Record, Trace
 from legnext.resume import claim
-from running import Result, Running, run
-from sandbox import Fault, Sandbox, padded, picture
+from running import SMALL, Result, Running, run
+from sandbox import Fault, Sandbox, padded
 
 JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 GENERATE = "generate_and_wait.py"
 NEVER = 1e6  # seconds: a job ends when the test says so
 QUICK = ("--initial-wait", "0.1", "--interval", "0.1")
-SMALL = picture("small --ar 4:1", "0", 1)
 NAMES = {"job.json", "grid.png", "1.png", "2.png", "3.png", "4.png"}
-
-
-@pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Serve jobs that end at once; their pictures are small."""
-    monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
-    with Sandbox(service_time=0) as running:
-        yield running
 
 
 def batch(sandbox: Sandbox, directory: Path, prompts: list[str], *words: str) -> Running:

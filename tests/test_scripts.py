@@ -16,10 +16,9 @@ from typing import Any
 
 import pytest
 
-import sandbox as sandbox_module
 from legnext import __version__
-from running import SCRIPTS, Result, Running, judged, run
-from sandbox import FAILURE, Fault, Sandbox, padded, picture
+from running import SCRIPTS, SMALL, Result, Running, judged, run
+from sandbox import FAILURE, Fault, Sandbox, padded
 
 NEVER = 1e6  # seconds: a job ends when the test says so
 QUICK = ("--initial-wait", "0.1", "--interval", "0.1")
@@ -28,13 +27,11 @@ NO_JOB = "00000000-0000-4000-8000-000000000000"
 COMMANDS = {GENERATE: ("a cat",), IMAGINE: ("a cat",), GET: (NO_JOB,), VERIFY: ()}
 ERROR = {"type", "code", "message", "hint"}
 POSIX = pytest.mark.skipif(os.name != "posix", reason="pipes and byte arguments as POSIX has them")
-SMALL = picture("small --ar 4:1", "0", 1)
 
 
 @pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+def sandbox(small_pictures: None) -> Iterator[Sandbox]:  # noqa: ARG001 - for its effect
     """Serve jobs that end when the test says so; their pictures are small, and differ by number."""
-    monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
     with Sandbox(service_time=NEVER) as running:
         yield running
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-import sandbox as sandbox_module
 from legnext.api import Api
 from legnext.board import Board
 from legnext.command import Console
@@ -24,21 +23,19 @@ from legnext.errors import KINDS, Exit
 from legnext.lifecycle import Tools, submit
 from legnext.report import Task
 from legnext.settings import Settings
-from running import SCRIPTS, Result, Running, made, run
-from sandbox import Fault, Sandbox, padded, picture
+from running import SCRIPTS, SMALL, Result, Running, made, run
+from sandbox import Fault, Sandbox
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these signals to one process")
 
-SMALL = picture("small --ar 4:1", "0", 1)
 NEVER = 1e6
 GENERATE = ("generate_and_wait.py", "a cat", "--initial-wait", "0", "--interval", "0.2")
 UNKNOWN_HINT = KINDS["submission_unknown"].hint
 
 
 @pytest.fixture
-def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+def sandbox(small_pictures: None) -> Iterator[Sandbox]:  # noqa: ARG001 - for its effect
     """Serve jobs that end when the test says so, with small pictures."""
-    monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
     with Sandbox(service_time=NEVER) as running:
         yield running
 
