@@ -69,7 +69,7 @@ def generate(tasks: Sequence[Task], tools: Tools, at_once: int) -> None:
             room.release()
 
     def run(task: Task) -> None:
-        if task.job is not None and task.job.completed and task.job.has_images:
+        if task.job is not None and task.job.settled:
             steps: tuple[Callable[[Task, Tools], None], ...] = ()
         else:
             steps = (follow,) if task.job_id else (gate, submit, follow)
@@ -92,7 +92,7 @@ def generate(tasks: Sequence[Task], tools: Tools, at_once: int) -> None:
 
 def report_finished(task: Task, tools: Tools) -> bool:
     """Report a job that an earlier run has finished, with all its images; say whether it is one."""
-    if not (task.job and task.job.completed and task.job.has_images and tools.directory):
+    if not (task.job and task.job.settled and tools.directory):
         return False
     found = on_disk(task.job, tools.directory)
     if None in found.values():
@@ -105,7 +105,7 @@ def report_finished(task: Task, tools: Tools) -> bool:
 def resume(tasks: Sequence[Task], tools: Tools) -> None:
     """Give the tasks the jobs that the output directory has for their prompts.
 
-    A prompt whose submit left a trace and no job is settled here: nobody knows whether it was paid for.
+    A prompt whose submit left a trace and no job gets the trace, for which `generate` will not submit it.
     """
     assert tools.directory is not None
     prompts = [task.prompt or "" for task in tasks]

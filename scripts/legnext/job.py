@@ -50,6 +50,11 @@ class Job(NamedTuple):
         """Whether there is anything to show: a completed job may come without (recorded bodies)."""
         return bool(self.image_url or self.image_urls)
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to wait for: images can come later than `completed` (recorded bodies)."""
+        return self.ended and (self.has_images or not self.completed)
+
     def as_json(self) -> dict[str, object]:
         """Return the printed object, without `prompt`, `files` and `error`."""
         job: dict[str, object] = {"job_id": self.job_id, "status": self.status}

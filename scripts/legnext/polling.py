@@ -101,8 +101,7 @@ def wait(
         else:
             failures = 0
             on_job(job)
-            # Images can come later than the status (recorded bodies).
-            if job.ended and (job.has_images or not job.completed):
+            if job.settled:
                 return job
         # `due` and not the clock: a look that was due at the deadline is the last one.
         due = schedule.next_look(max(looked, due), clock() - start, pause)

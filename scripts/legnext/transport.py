@@ -1,4 +1,4 @@
-"""One HTTP exchange, whoever it is with: its session, its time limit, and how it ended."""
+"""One HTTP exchange, whoever it is with: its session, the body it sends, and how it ended."""
 
 from __future__ import annotations
 
