@@ -9,21 +9,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from legnext import command, polling
+from legnext.cli import arguments, command
 from legnext.errors import Exit, Failure
+from legnext.jobs import polling
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from legnext.board import Board
+    from legnext.console import Console
+    from legnext.jobs.progress import Board
 
 # What a standard account runs at once (API reference, "Rate limit").
 ACCOUNT_LIMIT = 6
 
 
-def parser() -> command.Parser:
+def parser() -> arguments.Parser:
     """Return the command line."""
-    it = command.Parser(
+    it = arguments.Parser(
         __doc__, 'generate_and_wait.py "a lighthouse at dawn --ar 16:9" --output-dir pictures'
     )
     it.add_argument(
@@ -42,14 +44,14 @@ def parser() -> command.Parser:
     it.add_argument(
         "--concurrency",
         metavar="JOBS",
-        type=command.at_once,
+        type=arguments.at_once,
         default=ACCOUNT_LIMIT,
         help="jobs at once, at most (default: %(default)s, the account limit)",
     )
     it.add_argument(
         "--initial-wait",
         metavar="SECONDS",
-        type=command.seconds,
+        type=arguments.seconds,
         default=polling.INITIAL_WAIT,
         help="seconds from the submit to the first look (default: %(default)g)",
     )
@@ -58,9 +60,9 @@ def parser() -> command.Parser:
     return it
 
 
-def work(args: Namespace, console: command.Console, board: Board) -> Exit:
+def work(args: Namespace, console: Console, board: Board) -> Exit:
     """Check every prompt, then make the pictures of all of them."""
-    from legnext import inputs  # not needed for --help
+    from legnext.cli import inputs  # not needed for --help
 
     if (args.prompt is None) == (args.prompts_file is None):
         raise Failure("usage", "give either one PROMPT, in quotes, or --prompts-file FILE")
@@ -79,8 +81,8 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
             console.emit(inputs.dry_run(task))
         return Exit.DONE
 
-    from legnext import batch, lifecycle
-    from legnext.polling import Schedule
+    from legnext.jobs import batch, lifecycle
+    from legnext.jobs.polling import Schedule
 
     board.begin(tasks, output_dir=args.output_dir)
     schedule = Schedule(args.initial_wait, args.interval, args.max_wait)

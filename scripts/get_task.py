@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from legnext import command
+from legnext.cli import arguments, command
 from legnext.errors import Failure, Stage
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from legnext.board import Board
+    from legnext.console import Console
     from legnext.errors import Exit
+    from legnext.jobs.progress import Board
 
 LOOKS_AT_ONCE = 6
 
 
-def parser() -> command.Parser:
+def parser() -> arguments.Parser:
     """Return the command line."""
-    it = command.Parser(
+    it = arguments.Parser(
         __doc__, "get_task.py 89fc70ee-0357-4dab-98e7-d3383e2efd1b --wait --output-dir pictures"
     )
     it.add_argument(
@@ -35,13 +36,12 @@ def parser() -> command.Parser:
     return it
 
 
-def work(args: Namespace, console: command.Console, board: Board) -> Exit:
+def work(args: Namespace, console: Console, board: Board) -> Exit:
     """Look at each job, or wait for it; print them in the order given."""
-    from legnext import batch, lifecycle  # not needed for --help
     from legnext.job import is_job_id
-    from legnext.polling import Schedule
-    from legnext.report import Task
-    from legnext.threads import side_by_side
+    from legnext.jobs import lifecycle  # not needed for --help
+    from legnext.jobs.polling import Schedule
+    from legnext.jobs.task import Task
 
     for job_id in args.job_ids:
         if not is_job_id(job_id):
@@ -59,7 +59,9 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
         lifecycle.recall(task, tools)
 
     step = lifecycle.follow if args.wait else lifecycle.look
-    side_by_side(tasks, lambda task: batch.complete(task, tools, step, lifecycle.finish), LOOKS_AT_ONCE)
+    lifecycle.side_by_side(
+        tasks, lambda task: lifecycle.complete(task, tools, step, lifecycle.finish), LOOKS_AT_ONCE
+    )
     tools.close()
     return board.exit()
 

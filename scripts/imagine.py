@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from legnext import command
+from legnext.cli import arguments, command
 from legnext.errors import Exit
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from legnext.board import Board
+    from legnext.console import Console
+    from legnext.jobs.progress import Board
 
 # Hosts that kill commands after 30 s are what this script is for, so it does not go on submitting for long.
 PATIENCE_SECONDS = 20.0
 
 
-def parser() -> command.Parser:
+def parser() -> arguments.Parser:
     """Return the command line."""
-    it = command.Parser(__doc__, 'imagine.py "a lighthouse at dawn --ar 16:9" --output-dir pictures')
+    it = arguments.Parser(__doc__, 'imagine.py "a lighthouse at dawn --ar 16:9" --output-dir pictures')
     it.add_argument(
         "prompt", metavar="PROMPT", help="the whole prompt in quotes, with its parameters; - for stdin"
     )
@@ -32,9 +33,9 @@ def parser() -> command.Parser:
     return it
 
 
-def work(args: Namespace, console: command.Console, board: Board) -> Exit:
+def work(args: Namespace, console: Console, board: Board) -> Exit:
     """Submit the prompt and print the job."""
-    from legnext import inputs  # not needed for --help
+    from legnext.cli import inputs  # not needed for --help
 
     (task,), rejected = inputs.check(
         [inputs.read_prompt(args.prompt)], parameters=not args.no_check, indexed=False
@@ -47,11 +48,11 @@ def work(args: Namespace, console: command.Console, board: Board) -> Exit:
         console.emit(inputs.dry_run(task))
         return Exit.DONE
 
-    from legnext import batch, lifecycle
     from legnext.job import Job
+    from legnext.jobs import lifecycle
 
     tools = lifecycle.prepare(console, board, args.output_dir, patience=PATIENCE_SECONDS)
-    if batch.advance(task, tools, lifecycle.submit, lifecycle.finish) is None:
+    if lifecycle.advance(task, tools, lifecycle.submit, lifecycle.finish) is None:
         assert task.job is not None
         task.job = Job(task.job.job_id, task.job.status)  # nothing else is settled yet
         board.settle(task)

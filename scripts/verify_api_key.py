@@ -9,24 +9,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from legnext import command
+from legnext.cli import arguments, command
 from legnext.errors import Exit, Failure, Stage, exit_code, hint_for
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from legnext.board import Board
+    from legnext.console import Console
+    from legnext.jobs.progress import Board
 
 
-def parser() -> command.Parser:
+def parser() -> arguments.Parser:
     """Return the command line."""
-    return command.Parser(__doc__, "verify_api_key.py")
+    return arguments.Parser(__doc__, "verify_api_key.py")
 
 
-def work(args: Namespace, console: command.Console, board: Board) -> Exit:  # noqa: ARG001
+def work(args: Namespace, console: Console, board: Board) -> Exit:  # noqa: ARG001
     """Ask for the balance and print it; `valid` is null where the answer says nothing about the key."""
-    from legnext.api import Api  # not needed for --help
-    from legnext.settings import settings
+    from legnext.wire.api import Api  # not needed for --help
+    from legnext.wire.settings import settings
 
     try:
         account = Api(settings(), console.trace if args.verbose else None).balance()

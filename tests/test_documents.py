@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from legnext import __version__, inputs, polling
+from legnext import __version__
+from legnext.cli import inputs
 from legnext.errors import KINDS, MEANING
+from legnext.jobs import polling
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))

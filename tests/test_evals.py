@@ -16,7 +16,7 @@ import pytest
 import release
 from evals import run
 
-HERE = Path(__file__).resolve().parent / "evals"
+HERE = Path(__file__).resolve().parent / "commands" / "evals"
 EVALS = json.loads((HERE / "evals.json").read_text("utf-8"))
 STAND_IN = shlex.join([sys.executable, str(HERE / "stand_in.py")])
 PAID_TWICE = {7: "a time-out", 8: "an unknown submit", 9: "a failed job", 15: "a stopped batch"}

@@ -20,9 +20,9 @@ import pytest
 import trustme
 from urllib3.connection import HTTPConnection
 
-from legnext.api import Api
 from legnext.errors import Failure
-from legnext.settings import Settings
+from legnext.wire.api import Api
+from legnext.wire.settings import Settings
 from running import Result, made, run
 from sandbox import Fault, Sandbox
 
@@ -300,7 +300,7 @@ def test_a_connect_time_out_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
     tried: list[bool] = []
     with full_port() as port:
         api = Api(Settings("a-key", f"http://127.0.0.1:{port}"))
-        monkeypatch.setattr("legnext.api.CONNECT_SECONDS", 0.2)
+        monkeypatch.setattr("legnext.wire.api.CONNECT_SECONDS", 0.2)
         with pytest.raises(Failure) as caught:
             api.submit("a cat", 1.0, tried.append)
     assert caught.value.type == "network_error"
@@ -320,7 +320,7 @@ def test_time_that_runs_out_before_the_connection_stands_leaves_no_doubt_and_sen
         connected.set()
 
     monkeypatch.setattr(HTTPConnection, "connect", late)
-    monkeypatch.setattr("legnext.api.LEAST_SECONDS", 0.2)
+    monkeypatch.setattr("legnext.wire.api.LEAST_SECONDS", 0.2)
     with pytest.raises(Failure) as caught:
         Api(Settings(sandbox.key, sandbox.url)).submit("a cat", 0, lambda _out: None)
     assert caught.value.type == "network_error"

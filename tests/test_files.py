@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from legnext.images import is_whole
+from legnext.wire.images import is_whole
 from running import SMALL, Result, Running, made, run
 from sandbox import Fault, Sandbox
 

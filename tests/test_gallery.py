@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from legnext.gallery import Card, clean, render
+from legnext.disk.gallery import Card, clean, render
 
 DONE = Card(
     job_id="89fc70ee-0357-4dab-98e7-d3383e2efd1b",

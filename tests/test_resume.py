@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from legnext.disk.output_dir import OutputDir, Record, Trace
 from legnext.job import ENDED, Job, parse_job
-from legnext.output_dir import OutputDir, Record, Trace
-from legnext.resume import claim
+from legnext.jobs.batch import claim
 from running import SMALL, Result, Running, run
 from sandbox import Fault, Sandbox, padded
 

@@ -13,14 +13,20 @@ import requests
 import urllib3.exceptions
 from urllib3 import HTTPConnectionPool
 
-from legnext.api import RULES, outcome_of_status, type_of_status
-from legnext.command import unexpected
-from legnext.errors import KINDS, Failure, Stage, exit_code
+from legnext.errors import KINDS, Failure, Stage, exit_code, unexpected
 from legnext.job import Job
-from legnext.polling import LONGEST_PAUSE, Schedule, back_off, wait
-from legnext.report import resume_command
-from legnext.transport import Outcome, Outgoing, outcome_of_error, parse_retry_after
-from legnext.urls import refusal
+from legnext.jobs.polling import Schedule, wait
+from legnext.jobs.report import resume_command
+from legnext.wire.api import RULES, outcome_of_status, type_of_status
+from legnext.wire.settings import refusal
+from legnext.wire.transport import (
+    LONGEST_PAUSE,
+    Outcome,
+    Outgoing,
+    back_off,
+    outcome_of_error,
+    parse_retry_after,
+)
 
 # --- Exit codes -------------------------------------------------------------------------------------------
 

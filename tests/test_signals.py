@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from legnext.api import Api
-from legnext.board import Board
-from legnext.command import Console
+from legnext.console import Console
 from legnext.errors import KINDS, Exit
-from legnext.lifecycle import Tools, submit
-from legnext.report import Task
-from legnext.settings import Settings
+from legnext.jobs.lifecycle import Tools, submit
+from legnext.jobs.progress import Board
+from legnext.jobs.task import Task
+from legnext.wire.api import Api
+from legnext.wire.settings import Settings
 from running import SCRIPTS, SMALL, Result, Running, made, run
 from sandbox import Fault, Sandbox
 
@@ -237,7 +237,7 @@ LATE = """
 import os, sys, threading
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from legnext.output_dir import begin, partial_beside, remove_partial
+from legnext.disk.output_dir import begin, partial_beside, remove_partial
 with partial_beside(Path(sys.argv[2]) / "1.png") as partial:
     remove_partial()
     late = threading.Thread(target=lambda: begin(partial), daemon=True)

@@ -11,12 +11,13 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from legnext.api import Api, parse_balance, parse_submit
 from legnext.errors import KINDS, Exit, Failure, Stage
 from legnext.job import Job, error_words, parse_job
-from legnext.report import Task, report
-from legnext.settings import Settings
-from legnext.transport import parse_retry_after
+from legnext.jobs.report import report
+from legnext.jobs.task import Task
+from legnext.wire.api import Api, parse_balance, parse_submit
+from legnext.wire.settings import Settings
+from legnext.wire.transport import parse_retry_after
 from running import run
 from sandbox import KEY, Fault, Sandbox
 

@@ -230,3 +230,9 @@ def hint_for(failure: Failure, stage: Stage, resume: str | None) -> str:
     if exit_code(failure.type, stage) is Exit.GO_ON and resume:
         return f"{row.before_going_on} {GO_ON.format(resume=resume)}".strip()
     return row.hint
+
+
+def unexpected(error: BaseException, *, sent: bool = False) -> Failure:
+    """Return the Failure for a fault in this program; `sent` says that a submit was out when it happened."""
+    message = f"unexpected fault in this program: {type(error).__name__}: {error}"
+    return Failure("submission_unknown" if sent else "api_error", message)

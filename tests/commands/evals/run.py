@@ -5,7 +5,7 @@
 # ///
 """Give the tasks of evals.json to an agent and grade what it did. Nothing is bought: the sandbox serves.
 
-    AGENT_CMD="claude -p --dangerously-skip-permissions" uv run tests/evals/run.py [--only ID]
+    AGENT_CMD="claude -p --dangerously-skip-permissions" uv run tests/commands/evals/run.py [--only ID]
 
 AGENT_CMD is any shell command that reads a wish on stdin and prints its answer. It is started once per task
 in a new directory that holds the skill and nothing else. One JSON line per task, then a summary; exit 0 if
@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parents[0]), str(HERE.parents[1])]
 
 import release  # noqa: E402
 import sandbox as legnext  # noqa: E402

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from legnext.errors import Failure
+from legnext.wire.transport import back_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,9 +17,6 @@ INITIAL_WAIT = 10.0
 INTERVAL = 5.0
 MAX_WAIT = 180.0
 """Legnext's recommended schedule, in seconds (API reference, "Recommended Polling Strategy")."""
-
-# A server in trouble is asked less often, but a job is still told within half a minute of its end.
-LONGEST_PAUSE = 30.0
 
 
 class Schedule(NamedTuple):
@@ -44,20 +42,6 @@ class Schedule(NamedTuple):
         step = max(self.interval, pause)
         due = looked + step
         return min(due if due > now else now + step, self.max_wait)
-
-
-def back_off(
-    failures: int, retry_after: float | None = None, *, first: float = 1.0, jitter: float = 0.0
-) -> float:
-    """Return the seconds to pause after that many failures in a row: doubling, or what the server asked for.
-
-    `jitter` from 0 to 1 shortens the doubled pause to as little as half, so that clients which failed
-    together do not come back together. Never longer than LONGEST_PAUSE, and never without a break,
-    whatever the server asked for: a Retry-After of 0 must not make a storm.
-    """
-    doublings = min(failures - 1, 16) if retry_after is None else 0
-    pause = float(min(first * 2**doublings, LONGEST_PAUSE)) * (1 - jitter / 2)
-    return pause if retry_after is None else max(pause, min(retry_after, LONGEST_PAUSE))
 
 
 def _any_share() -> float:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What an agent feels, measured: each row against its yardstick, side by side in one run on the sandbox.
 
-    uv run --group bench tests/bench.py [--json]
+    uv run --group bench tests/commands/bench.py [--json]
 
 Prints a Markdown table. Every figure is the median of whole processes, started with this interpreter and an
 environment of their own, in turn (A B A B ...), after a first round that is not counted: it writes the
@@ -28,9 +28,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from sandbox import PNG_START, Sandbox
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+from sandbox import PNG_START, Sandbox  # noqa: E402
+
+SCRIPTS = HERE.parents[1] / "scripts"
 PROMPT = "a lighthouse at dawn --ar 16:9 --seed 1"  # one seed: the sandbox paints its pictures only once
 
 BARE = """\

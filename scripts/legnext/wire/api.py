@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from legnext.errors import Failure
 from legnext.job import error_words, is_job_id, parse_job
-from legnext.polling import back_off
-from legnext.settings import SUBMIT_PATH
-from legnext.threads import within
-from legnext.transport import (
+
+from legnext.wire.settings import SUBMIT_PATH
+from legnext.wire.transport import (
     Outcome,
     Outgoing,
+    back_off,
     innermost,
     new_session,
     outcome_of_error,
     parse_retry_after,
+    within,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from legnext.job import Job
-    from legnext.settings import Settings
+    from legnext.wire.settings import Settings
 
 CONNECT_SECONDS = 10.0
 # A submit that is given up on costs an agent its certainty, so it gets the longer time.

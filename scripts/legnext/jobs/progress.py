@@ -7,10 +7,11 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from legnext.errors import Exit, Failure, Stage
-from legnext.report import Task, report, unknown_hint
+from legnext.jobs.report import report, unknown_hint
+from legnext.jobs.task import Task
 
 if TYPE_CHECKING:
-    from legnext.command import Console
+    from legnext.console import Console
     from legnext.job import Job
 
 

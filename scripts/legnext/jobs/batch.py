@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from threading import Semaphore, Thread
 from typing import TYPE_CHECKING
 
-from legnext.command import unexpected
+from legnext.disk.output_dir import Record, Trace
 from legnext.errors import Failure
-from legnext.lifecycle import Tools, as_files, finish, follow, on_disk, submit
-from legnext.output_dir import Record, Trace
-from legnext.report import unknown_hint
-from legnext.resume import claim
-from legnext.threads import side_by_side
+from legnext.jobs.lifecycle import (
+    Tools,
+    advance,
+    as_files,
+    complete,
+    finish,
+    follow,
+    on_disk,
+    side_by_side,
+    submit,
+)
+from legnext.jobs.report import unknown_hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from legnext.report import Task
-
-
-def advance(task: Task, tools: Tools, *steps: Callable[[Task, Tools], None]) -> Failure | None:
-    """Take the task through `steps`; return what went wrong, printed already, or None."""
-    try:
-        for step in steps:
-            step(task, tools)
-    except Failure as error:
-        failure = error
-    except Exception as error:  # noqa: BLE001 - a fault of ours must not lose a job, nor hide one
-        failure = unexpected(error, sent=task.sent)
-    else:
-        return None
-    tools.board.settle(task, failure)
-    return failure
-
-
-def complete(task: Task, tools: Tools, *steps: Callable[[Task, Tools], None]) -> None:
-    """Take the task through `steps` and print it, however they end."""
-    if advance(task, tools, *steps) is None:
-        tools.board.settle(task)
+    from legnext.jobs.task import Task
 
 
 def generate(tasks: Sequence[Task], tools: Tools, at_once: int) -> None:
@@ -117,3 +104,21 @@ def resume(tasks: Sequence[Task], tools: Tools) -> None:
             tools.board.submitted(task, found.job)
         elif isinstance(found, Trace):
             task.trace = found.path
+
+
+def claim(
+    prompts: Sequence[str], records: Iterable[Record], traces: Iterable[Trace]
+) -> list[Record | Trace | None]:
+    """Return for each prompt the record or trace that it claims, or None: to be submitted.
+
+    Each record is claimed once, completed ones first, then by time. A failed job counts as not done. A
+    trace (a submit whose outcome nobody knows) is claimed where no record is left.
+    """
+    wanted = set(prompts)
+    found: dict[str, list[Record | Trace]] = defaultdict(list)
+    usable = [r for r in records if r.prompt in wanted and r.job.status != "failed"]
+    for record in sorted(usable, key=lambda r: (not r.job.completed, r.submitted_at or "")):
+        found[record.prompt or ""].append(record)
+    for trace in traces:
+        found[trace.prompt].append(trace)
+    return [found[prompt].pop(0) if found[prompt] else None for prompt in prompts]

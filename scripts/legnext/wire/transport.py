@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 from enum import Enum
 from io import BytesIO
-from threading import Lock
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from legnext import __version__
 from legnext.errors import Failure
-from legnext.threads import TimedOut
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import requests
+
+Result = TypeVar("Result")
+
+
+# A server in trouble is asked less often, but a job is still told within half a minute of its end.
+LONGEST_PAUSE = 30.0
 
 
 class Outcome(Enum):
@@ -160,3 +168,46 @@ def new_session() -> requests.Session:
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
+
+
+def back_off(
+    failures: int, retry_after: float | None = None, *, first: float = 1.0, jitter: float = 0.0
+) -> float:
+    """Return the seconds to pause after that many failures in a row: doubling, or what the server asked for.
+
+    `jitter` from 0 to 1 shortens the doubled pause to as little as half, so that clients which failed
+    together do not come back together. Never longer than LONGEST_PAUSE, and never without a break,
+    whatever the server asked for: a Retry-After of 0 must not make a storm.
+    """
+    doublings = min(failures - 1, 16) if retry_after is None else 0
+    pause = float(min(first * 2**doublings, LONGEST_PAUSE)) * (1 - jitter / 2)
+    return pause if retry_after is None else max(pause, min(retry_after, LONGEST_PAUSE))
+
+
+class TimedOut(Exception):  # noqa: N818 - a state of affairs
+    """The whole exchange took longer than it was given."""
+
+
+def within(seconds: float, call: Callable[[], Result]) -> Result:
+    """Return what `call` returns, or raise TimedOut after `seconds`.
+
+    The time-out of requests bounds the gap between two bytes, so a server that sends a byte now and then
+    could hold a run for hours, and a name look-up is not bounded at all. The thread that is given up on
+    ends with the process.
+    """
+    box: SimpleQueue[tuple[Result | None, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            box.put((call(), None))
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            box.put((None, error))
+
+    Thread(target=run, daemon=True).start()
+    try:
+        result, error = box.get(timeout=seconds)
+    except Empty:
+        raise TimedOut(f"no whole answer within {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return cast("Result", result)

@@ -2,7 +2,7 @@
 # /// script
 # requires-python = ">=3.10"
 # ///
-"""Build the archive that users unpack: `uv run tests/release.py` writes dist/legnext-midjourney-VERSION.zip.
+"""Build the archive that users unpack: `uv run tests/commands/release.py` writes dist/legnext-midjourney-VERSION.zip.
 
 It holds what an agent reads or runs and nothing else. The same sources give the same bytes.
 """
@@ -14,15 +14,15 @@ import sys
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NAME = "legnext-midjourney"  # the specification wants a folder named as the skill
 CONTENTS = (
     "SKILL.md",
     "LICENSE",
     "reference/*.md",
     "scripts/*.py",
-    "scripts/legnext/*.py",
-    "scripts/legnext/*.html",
+    "scripts/legnext/**/*.py",
+    "scripts/legnext/**/*.html",
 )
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
 

@@ -7,8 +7,8 @@ import sys
 from typing import NamedTuple
 
 from legnext.errors import Failure
-from legnext.report import Task
-from legnext.settings import SUBMIT_PATH, base_url
+from legnext.jobs.task import Task
+from legnext.wire.settings import SUBMIT_PATH, base_url
 
 LONGEST_PROMPT = 8192
 """Unicode code points (API reference, "Create Image Generation Task")."""

@@ -17,7 +17,7 @@ from legnext.job import Job, is_job_id, parse_job
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from legnext.gallery import Card
+    from legnext.disk.gallery import Card
 
 RECORD = "job.json"
 GALLERY = "gallery.html"
@@ -188,7 +188,7 @@ class OutputDir:
                 self._write_gallery()
 
     def _write_gallery(self) -> None:
-        from legnext.gallery import render
+        from legnext.disk.gallery import render
 
         try:
             write_whole(self.gallery, render(map(self._card, self.records())).encode())
@@ -196,7 +196,7 @@ class OutputDir:
             self._warn(f"the gallery could not be written: {error.strerror or error}")
 
     def _card(self, record: Record) -> Card:
-        from legnext.gallery import Card
+        from legnext.disk.gallery import Card
 
         job = record.job
         ended_at, usage = job.meta.get("ended_at"), job.meta.get("usage")

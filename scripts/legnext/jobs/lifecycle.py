@@ -5,22 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from collections import deque
+from threading import Thread
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from legnext.api import Api
-from legnext.errors import Failure, hint_for
-from legnext.images import ImageHost, existing
-from legnext.output_dir import OutputDir, Record, file_error
-from legnext.polling import Schedule, wait
-from legnext.report import unknown_hint
-from legnext.settings import settings
-from legnext.threads import side_by_side
+from legnext.disk.output_dir import OutputDir, Record, file_error
+from legnext.errors import Failure, hint_for, unexpected
+from legnext.jobs.polling import Schedule, wait
+from legnext.jobs.report import unknown_hint
+from legnext.wire.api import Api
+from legnext.wire.images import ImageHost, existing
+from legnext.wire.settings import settings
 
 if TYPE_CHECKING:
-    from legnext.board import Board
-    from legnext.command import Console
+    from collections.abc import Callable, Sequence
+
+    from legnext.console import Console
     from legnext.job import Job
-    from legnext.report import Task
+    from legnext.jobs.progress import Board
+    from legnext.jobs.task import Task
+
+Item = TypeVar("Item")
 
 # A grid and its four pictures in one round trip.
 IMAGES_AT_ONCE = 5
@@ -220,3 +225,53 @@ def prepare(
     directory = OutputDir(output_dir, lambda line: console.say(line, always=True))
     directory.prepare()
     return Tools(api, board, schedule, patience, directory, ImageHost(trace))
+
+
+def advance(task: Task, tools: Tools, *steps: Callable[[Task, Tools], None]) -> Failure | None:
+    """Take the task through `steps`; return what went wrong, printed already, or None."""
+    try:
+        for step in steps:
+            step(task, tools)
+    except Failure as error:
+        failure = error
+    except Exception as error:  # noqa: BLE001 - a fault of ours must not lose a job, nor hide one
+        failure = unexpected(error, sent=task.sent)
+    else:
+        return None
+    tools.board.settle(task, failure)
+    return failure
+
+
+def complete(task: Task, tools: Tools, *steps: Callable[[Task, Tools], None]) -> None:
+    """Take the task through `steps` and print it, however they end."""
+    if advance(task, tools, *steps) is None:
+        tools.board.settle(task)
+
+
+def side_by_side(items: Sequence[Item], work: Callable[[Item], None], limit: int) -> None:
+    """Call `work` with each of `items`, in at most `limit` threads, and return when all are done.
+
+    Raises the first exception that a call raised, at the end.
+    """
+    todo = deque(items)
+    raised: list[BaseException] = []
+
+    def worker() -> None:
+        while True:
+            try:
+                item = todo.popleft()
+            except IndexError:
+                return
+            try:
+                work(item)
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                raised.append(error)
+
+    threads = [Thread(target=worker, daemon=True) for _ in range(min(limit, len(items)) - 1)]
+    for thread in threads:
+        thread.start()
+    worker()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]

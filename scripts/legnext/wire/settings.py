@@ -1,4 +1,4 @@
-"""Where to send and with which key: the two environment variables."""
+"""Where to send and with which key: the two environment variables, and which URLs may be opened."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from legnext.errors import Failure
-from legnext.urls import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,3 +51,39 @@ def settings(environ: Mapping[str, str] = os.environ) -> Settings:
     if key.lower().replace("_", "-") in _PLACEHOLDERS or (key[0] == "<" and key[-1] == ">"):
         raise Failure("invalid_api_key", "LEGNEXT_API_KEY is a placeholder, not a key")
     return Settings(key, url)
+
+
+def refusal(url: str) -> str | None:
+    """Return why `url` may not be opened, or None where it may.
+
+    The same rule for the API, which gets the key, and for images, which the API names: a URL that two
+    parsers could read differently is refused rather than guessed at.
+    """
+    from urllib.parse import urlsplit  # not needed for --help
+
+    if not url.isprintable() or " " in url or "\\" in url:
+        return "it holds white space, control characters or a backslash"
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError as error:
+        return str(error)
+    if not host:
+        return "it is not an absolute URL"
+    if "@" in parts.netloc:
+        return "it holds a user name or a password"
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
+        return None
+    return "only https is opened, or http on a loopback host (127.0.0.1, ::1, localhost)"
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether `host` is this machine: by its whole name or address, never by how it begins."""
+    from ipaddress import ip_address  # only http needs it
+
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

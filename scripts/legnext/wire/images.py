@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from legnext.api import RULES
+from legnext.disk.output_dir import EXTENSIONS, begin, partial_beside
 from legnext.errors import Failure
-from legnext.output_dir import EXTENSIONS, begin, partial_beside
-from legnext.threads import TimedOut, within
-from legnext.transport import innermost, new_session, outcome_of_error
-from legnext.urls import refusal
+from legnext.wire.api import RULES
+from legnext.wire.settings import refusal
+from legnext.wire.transport import TimedOut, innermost, new_session, outcome_of_error, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,1 @@
+"""What the shell hands over, and how a run begins, is stopped and ends."""

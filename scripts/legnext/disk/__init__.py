@@ -1,0 +1,1 @@
+"""All that stays on this machine: --output-dir."""

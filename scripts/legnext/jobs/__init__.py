@@ -1,0 +1,1 @@
+"""Prompts and jobs on their way."""
