@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["flask>=3.0,<4", "pillow>=10.3,<13", "requests>=2.31,<3"]
+# dependencies = ["pillow>=10.3,<13", "requests>=2.31,<3"]
 # ///
 """A local Legnext over real HTTP: try every script without a key, a network or a cent.
 
-    tests/sandbox.py [--service-time SECONDS] [--port N] [SCRIPT ARGS...]
+    tests/sandbox.py [--service-time SECONDS] [--balance USD] [--port N] [SCRIPT ARGS...]
 
 With SCRIPT it runs SCRIPT against itself and passes input, output, signals and the exit code through.
 Without, it serves until it is stopped and prints the two variables to export.
@@ -24,35 +24,30 @@ import contextlib
 import functools
 import hashlib
 import heapq
-import io
 import json
 import math
 import os
-import random
 import re
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import uuid
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime, timezone
-from pathlib import Path
+from http.client import responses
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from types import FrameType
 from typing import Any, ClassVar, Literal
+from urllib.parse import quote, unquote
 
-from flask import Flask, request
-from PIL import Image, ImageDraw, ImageFont, ImageOps
-from werkzeug.exceptions import HTTPException
-from werkzeug.serving import WSGIRequestHandler, make_server
-from werkzeug.wrappers import Request as WSGIRequest
-from werkzeug.wrappers import Response
+from painting import parameter, picture
 
 KEY = "sandbox-key-0123456789abcdef"
 COSTS = {"--turbo": 160, "--hd": 120}  # points; any other job costs NORMAL_COST
@@ -66,12 +61,6 @@ NO_ERROR = {"code": 0, "raw_message": "", "message": "", "detail": None}
 FAILURE = {"code": 10000, "raw_message": "upstream: this prompt always fails later", "message": "job failed"}
 
 # --- What a prompt asks for -------------------------------------------------------------------------------
-
-
-def parameter(prompt: str, *names: str) -> str | None:
-    """Return the value of the first of these `--name` parameters: "" where it has none, None where absent."""
-    found = re.search(rf"(?<!\S)--(?:{'|'.join(names)})(?!\S)\s*(\S*)", prompt)
-    return found[1] if found else None
 
 
 def refusal(text: object) -> tuple[int, str] | None:
@@ -94,114 +83,6 @@ def cost(prompt: str) -> int:
     return max([points for flag, points in COSTS.items() if flag in prompt.split()], default=NORMAL_COST)
 
 
-# --- Pictures ---------------------------------------------------------------------------------------------
-
-Colour = tuple[int, int, int]
-LONG_SIDE = 640  # pixels
-# Sky at the top, sky at the horizon, sun or moon, the far hills, the near hills.
-PALETTES: tuple[tuple[str, str, str, Colour, Colour], ...] = (
-    ("#35507f", "#ffc38b", "#fff1d0", (196, 138, 140), (45, 37, 66)),  # dawn
-    ("#4f9bd6", "#e3f3f4", "#fffbe6", (143, 184, 196), (28, 74, 72)),  # morning
-    ("#2c1b4d", "#ff7e5f", "#ffe0a3", (158, 75, 104), (31, 17, 48)),  # sunset
-    ("#0a1230", "#3f5f94", "#f2f5ff", (52, 78, 122), (7, 12, 30)),  # night
-    ("#7fa99b", "#f6e7c1", "#fff8dd", (158, 178, 148), (38, 62, 52)),  # mist
-    ("#6a4c93", "#f7b2c4", "#fff0f3", (176, 128, 176), (52, 32, 78)),  # dusk
-)
-_drawing = threading.Lock()  # five downloads at once would otherwise paint the same picture twice
-
-
-def picture_size(prompt: str) -> tuple[int, int]:
-    """Return width and height in pixels for the prompt's --ar; ratios beyond 4:1 are drawn as 4:1."""
-    wide, high = (int(n) for n in (parameter(prompt, "ar", "aspect") or "1:1").split(":"))
-    ratio = min(4.0, max(0.25, wide / high))
-    return round(LONG_SIDE * min(1.0, ratio)), round(LONG_SIDE * min(1.0, 1 / ratio))
-
-
-@functools.lru_cache(maxsize=64)
-def picture(prompt: str, seed: str, number: int) -> bytes:
-    """Return one picture as PNG bytes: `number` 1 to 4, or 0 for the grid of the four."""
-    prompt = prompt.encode("utf-8", "replace").decode()  # JSON can carry a lone surrogate, a font cannot
-    with _drawing:
-        image = paint(prompt, seed, number) if number else grid(prompt, seed)
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
-
-
-def grid(prompt: str, seed: str) -> Image.Image:
-    """Lay the four pictures out two by two."""
-    width, height = picture_size(prompt)
-    sheet = Image.new("RGB", (2 * width, 2 * height))
-    for index in range(4):
-        sheet.paste(paint(prompt, seed, index + 1), (index % 2 * width, index // 2 * height))
-    return sheet
-
-
-@functools.lru_cache(maxsize=32)
-def paint(prompt: str, seed: str, number: int) -> Image.Image:
-    """Paint a landscape that depends on prompt, seed and number only, with the prompt written on it."""
-    first = random.Random(f"{prompt} {seed}").randrange(len(PALETTES))
-    top, horizon, light, far, near = PALETTES[(first + number) % len(PALETTES)]
-    dice = random.Random(f"{prompt} {seed} {number}")
-    size = picture_size(prompt)
-    width, height = size[0] * 2, size[1] * 2  # twice as large and then shrunk: smooth edges
-    image = ImageOps.colorize(Image.linear_gradient("L").resize((width, height)), top, horizon)
-    draw = ImageDraw.Draw(image)
-    for _ in range(60):
-        x, y = dice.randrange(width), dice.randrange(height // 2)
-        if top < "#3":  # a dark sky has stars
-            draw.ellipse((x, y, x + 3, y + 3), fill=light)
-    radius = round(min(width, height) * dice.uniform(0.06, 0.11))
-    x, y = round(width * dice.uniform(0.2, 0.8)), round(height * dice.uniform(0.18, 0.36))
-    glow = Image.radial_gradient("L").resize((radius * 8, radius * 8)).point(lambda v: max(0, 180 - v) * 0.8)
-    image.paste(light, (x - radius * 4, y - radius * 4), glow)
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=light)
-    for layer in range(5):
-        share = layer / 4
-        colour = tuple(round(a + (b - a) * share) for a, b in zip(far, near, strict=True))
-        waves = [(dice.uniform(3, 7 + 6 * n), dice.uniform(0, 6.3), 0.045 / (n + 1)) for n in range(4)]
-        low = 0.5 + 0.1 * layer
-        ridge = [
-            (at, height * (low + sum(a * math.sin(at / width * f + s) for f, s, a in waves)))
-            for at in range(0, width + 8, 8)
-        ]
-        draw.polygon([(0, height), *ridge, (width, height)], fill=colour)
-        for px, py in dice.sample(ridge, len(ridge) // 4) if layer >= 3 else ():  # pines on the near hills
-            tall = min(width, height) * dice.uniform(0.03, 0.07) * share
-            draw.polygon([(px - tall / 3, py + 4), (px, py - tall), (px + tall / 3, py + 4)], fill=colour)
-    image = image.resize(size, Image.Resampling.LANCZOS)
-    caption(image, prompt, f"{number} of 4   seed {seed}   Legnext sandbox")
-    return image
-
-
-def caption(image: Image.Image, text: str, small: str) -> None:
-    """Write text, as large as it fits, and a small line under it on a darkened strip at the bottom."""
-    width, height = image.size
-    margin = width // 26
-    for size in range(max(12, min(26, width // 12)), 11, -1):
-        rows = max(1, round(height * 0.36 / (size * 1.3)) - 1)
-        lines = textwrap.wrap(text, int((width - 2 * margin) / (size * 0.52)))
-        if len(lines) <= rows:
-            break
-    if len(lines) > rows:
-        lines = [*lines[: rows - 1], lines[rows - 1][:-4] + " ..."]
-    strip = round((len(lines) + 1) * size * 1.3 + margin * 1.4)
-    shade = Image.linear_gradient("L").resize((width, round(strip * 1.3))).point(lambda v: min(160, v * 2))
-    image.paste("#0b0d16", (0, height - shade.height), shade)
-    draw = ImageDraw.Draw(image)
-    y = height - strip + margin * 0.4
-    for line in lines:
-        draw.text((margin, y), line, fill="white", font=font(size))
-        y += size * 1.3
-    draw.text((margin, y + 4), small, fill="#c8cede", font=font(max(9, min(13, width // 26))))
-
-
-@functools.lru_cache
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font; it has no CJK or emoji and draws a box for those."""
-    return ImageFont.load_default(size)
-
-
 def padded(png: bytes, count: int) -> bytes:
     """Make a PNG larger by `count` bytes in a private chunk, which every reader skips."""
     return b"".join((png[:-12], padding(count), png[-12:]))
@@ -214,7 +95,7 @@ def padding(count: int) -> bytes:
     return struct.pack(">I", count) + chunk + struct.pack(">I", zlib.crc32(chunk))
 
 
-# --- Requests, faults, jobs -------------------------------------------------------------------------------
+# --- Requests, answers, faults, jobs ----------------------------------------------------------------------
 
 Route = Literal["balance", "submit", "job", "image", "other"]
 PREFIXES: dict[str, Route] = {
@@ -242,6 +123,15 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """An answer, whole: Date, Content-Length and Connection are added on the wire."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Fault:
     """What goes wrong with requests of a route.
 
@@ -250,10 +140,15 @@ class Fault:
     close:    the connection is closed in order, but without an answer
     stall:    nothing is sent until `Sandbox.release()`
     truncate: the full Content-Length, half the body, then the end of the connection
+    cut:      half the body, declared as all of it
     drip:     one byte of the answer every 0.2 s
     endless:  the start of a PNG and a body that never ends
 
-    With status or body given, truncate, drip and stall send these instead of the real answer.
+    With status or body given, truncate, cut, drip and stall send these instead of the real answer.
+
+    `before` goes on the wire first, as it is: interim answers (1xx), after which without status and body the
+    real answer follows, or with `close` all that ever comes. Under `Transfer-Encoding: chunked` among the
+    headers the body goes as it is too, chunk sizes included.
     """
 
     on: Route
@@ -261,22 +156,24 @@ class Fault:
     status: int | None = None
     body: Any = None  # str, bytes, or anything that JSON can say
     headers: Mapping[str, str] = field(default_factory=dict)
-    action: Literal["answer", "reset", "close", "stall", "truncate", "drip", "endless"] = "answer"
+    action: Literal["answer", "reset", "close", "stall", "truncate", "cut", "drip", "endless"] = "answer"
     times: int | None = 1  # None: every time
     after_effect: bool = False  # the job is created and paid for, and then the answer goes wrong
     skip: int = 0  # so many matching requests pass first
     match: str = ""  # only requests with this in their path
+    before: bytes = b""
 
-    def response(self) -> Response:
-        """Return the answer this fault gives."""
-        body, kind = self.body, "text/html; charset=utf-8"
-        if isinstance(body, bytes):
-            kind = "application/octet-stream"
-        elif body is not None and not isinstance(body, str):
-            body, kind = json.dumps(body), "application/json"
-        response = Response(body or b"", self.status or 200, content_type=kind)
-        response.headers.update(self.headers)
-        return response
+    @property
+    def answer(self) -> Answer | None:
+        """The answer that this fault gives, or None for the real one."""
+        if self.status is None and self.body is None and (self.before or self.action != "answer"):
+            return None
+        body, kind = self.body, "application/octet-stream"
+        if body is None or isinstance(body, str):
+            body, kind = (body or "").encode(), "text/html; charset=utf-8"
+        elif not isinstance(body, bytes):
+            body, kind = json.dumps(body).encode(), "application/json"
+        return Answer(self.status or 200, body, {"Content-Type": kind, **self.headers})
 
 
 @dataclass
@@ -292,7 +189,7 @@ class Job:
     @property
     def seed(self) -> str:
         """The prompt's --seed, or one that the job's id gives."""
-        return parameter(self.prompt, "seed") or str(uuid.UUID(self.job_id).int % 2**32)
+        return parameter(self.prompt, "seed") or str(zlib.crc32(self.job_id.encode()))
 
 
 @dataclass(frozen=True)
@@ -328,34 +225,29 @@ def states(jobs: Iterable[Job], slots: int, service_time: float, now: float) -> 
 # --- The server -------------------------------------------------------------------------------------------
 
 
+@dataclass(kw_only=True, eq=False)
 class Sandbox:
     """A Legnext on a loopback port, from the constructor until `close()` or the end of a `with` block.
 
-    `service_time` (seconds) is what a job takes once it has one of the `slots`; `credits` and `points` are
-    the balance at the start, spent points first. `shape` is "live" (all the fields that the service sends) or
-    "reference" (only the documented ones). `image_delay` (seconds) comes before each image, `image_padding`
-    (bytes) makes it larger, `image_origin` ("https://host:port") stands in image URLs instead of `url`.
-    All of these are attributes that a test may change while it serves.
+    What the constructor takes are attributes that a test may change while it serves.
     """
 
-    def __init__(
-        self,
-        *,
-        service_time: float = 8.0,
-        port: int = 0,
-        key: str = KEY,
-        credits: int = 7000,  # noqa: A002 -- the API's word
-        points: int = 280,
-        shape: Literal["live", "reference"] = "live",
-        signed_urls: bool = False,
-        slots: int = 6,
-        image_delay: float = 0.0,
-        image_padding: int = 0,
-        image_origin: str | None = None,
-    ) -> None:
-        self.service_time, self.key, self.slots, self.shape = service_time, key, slots, shape
-        self.credits, self.points, self.signed_urls = credits, points, signed_urls
-        self.image_delay, self.image_padding, self.image_origin = image_delay, image_padding, image_origin
+    service_time: float = 8.0  # seconds that a job takes once it has one of the slots
+    slots: int = 6
+    port: int = 0
+    key: str = KEY
+    credits: int = 7000  # the balance at the start; points are spent first
+    points: int = 280
+    charge: Literal["submit", "end"] = "submit"  # when the balance falls: at the submit, or at the job's end
+    new_id: Callable[[], object] = uuid.uuid4  # makes the ids of jobs
+    shape: Literal["live", "reference"] = "live"  # all the fields that the service sends, or those documented
+    signed_urls: bool = False
+    image_delay: float = 0.0  # seconds before each image
+    image_padding: int = 0  # bytes that make each image larger
+    image_origin: str | None = None  # "https://host:port" in image URLs instead of `url`
+
+    def __post_init__(self) -> None:
+        """Serve."""
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.jobs: dict[str, Job] = {}
@@ -363,9 +255,9 @@ class Sandbox:
         self.released, self.closing = threading.Event(), threading.Event()
         self.sockets: set[socket.socket] = set()
         self._epoch = time.time() - time.monotonic()
-        handler = type("Handler", (_Handler,), {"sandbox": self})
-        self._server = make_server("127.0.0.1", port, self._app(), threaded=True, request_handler=handler)
-        self.url = f"http://127.0.0.1:{self._server.port}"
+        self._images: dict[str, tuple[Job, int]] = {}  # what lies at a path, with the signature
+        self._server = _Server(("127.0.0.1", self.port), type("Handler", (_Handler,), {"sandbox": self}))
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -381,6 +273,7 @@ class Sandbox:
         self.released.set()
         self._server.shutdown()
         self._thread.join()
+        self._server.server_close()
         with self.changed:
             for connection in self.sockets:
                 with contextlib.suppress(OSError):  # already gone
@@ -441,29 +334,25 @@ class Sandbox:
                 return fault
         return None
 
-    def _app(self) -> Flask:
-        app = Flask(__name__, static_folder=None)
-        app.register_error_handler(
-            HTTPException, lambda e: self._error(e.code or 500, e.description or e.name)
-        )
-        app.add_url_rule("/api/account/balance", view_func=self._balance, methods=["GET"])
-        app.add_url_rule("/api/v1/diffusion", view_func=self._submit, methods=["POST"])
-        app.add_url_rule("/api/v1/job/<job_id>", view_func=self._job, methods=["GET"])
-        app.add_url_rule("/mj/<name>", view_func=self._image, methods=["GET"])
-        app.add_url_rule("/temp/<name>", view_func=self._image, methods=["GET"])
+    def answer(self, request: Request) -> Answer:
+        """Return the real answer to a request, after its effect."""
+        path = request.path.partition("?")[0]
+        if path.startswith("/api/") and request.headers.get("x-api-key") != self.key:
+            return self._error(401, "Invalid API key")
+        views: dict[Route, tuple[str, Callable[[], Answer]]] = {
+            "balance": ("GET", self._balance),
+            "submit": ("POST", lambda: self._submit(request.body)),
+            "job": ("GET", lambda: self._job(unquote(path.removeprefix("/api/v1/job/")))),
+            "image": ("GET", lambda: self._image(request.path)),
+        }
+        if request.route == "other" or (request.route in ("balance", "submit") and path not in PREFIXES):
+            return self._error(404, f"There is no {path}")
+        method, view = views[request.route]
+        return view() if request.method == method else self._error(405, f"Only {method} is allowed")
 
-        @app.before_request
-        def check_key() -> Response | None:
-            needed = request.path.startswith("/api/")
-            if needed and request.headers.get("x-api-key") != self.key:
-                return self._error(401, "Invalid API key")
-            return None
-
-        return app
-
-    def _balance(self) -> Response:
+    def _balance(self) -> Answer:
         with self.changed:
-            points, credits_ = self._funds()
+            points, credits_ = self._funds(frozen=self.charge == "submit")
         data: dict[str, Any] = {
             "account_id": 862,
             "balance_usd": (points + credits_) / 1000,
@@ -474,36 +363,39 @@ class Sandbox:
             data |= {"alert_threshold": 0, "low_balance_alert": False, "updated_at": UPDATED}
         return _json({"code": 200, "data": data, "message": "success"})
 
-    def _submit(self) -> Response:
-        sent = request.get_json(force=True, silent=True)
+    def _submit(self, body: bytes) -> Answer:
+        try:
+            sent = json.loads(body)
+        except ValueError:
+            sent = None
         text = sent.get("text") if isinstance(sent, dict) else None
         refused = refusal(text)
         if refused:
             return self._error(*refused)
         assert isinstance(text, str)
         with self.changed:
-            if sum(self._funds()) < cost(text):
+            if sum(self._funds(frozen=True)) < cost(text):
                 return self._error(402, "Insufficient balance")
-            job_id, now = str(uuid.uuid4()), time.monotonic()
+            job_id, now = str(self.new_id()), time.monotonic()
             job = self.jobs[job_id] = Job(job_id, text, now, self._paths(job_id, now))
+            self._images |= {path: (job, number) for number, path in enumerate(job.paths)}
         return _json(self._tell(job, State("pending")))
 
-    def _job(self, job_id: str) -> Response:
+    def _job(self, job_id: str) -> Answer:
         with self.changed:
             if job_id not in self.jobs:
                 return self._error(404, "Job not found")
             return _json(self._tell(self.jobs[job_id], self._states()[job_id]))
 
-    def _image(self, name: str) -> Response:
+    def _image(self, path: str) -> Answer:
         self.closing.wait(self.image_delay)
-        path = request.environ["RAW_URI"]  # with the signature: a shortened URL finds nothing
-        for job in list(self.jobs.values()):
-            if path in job.paths and self.status(job.job_id) == "completed":
-                png = picture(job.prompt, job.seed, job.paths.index(path))
-                return Response(padded(png, self.image_padding), content_type="image/png")
-        return Response(f"no image {name}\n", 404, content_type="text/plain")
+        job, number = self._images.get(path, (None, 0))  # a shortened URL finds nothing
+        if job and self.status(job.job_id) == "completed":
+            png = padded(picture(job.prompt, job.seed, number), self.image_padding)
+            return Answer(200, png, {"Content-Type": "image/png"})
+        return Answer(404, f"no image {path}\n".encode(), {"Content-Type": "text/plain"})
 
-    def _error(self, status: int, message: str) -> Response:
+    def _error(self, status: int, message: str) -> Answer:
         nested = {"error": {"code": status, "message": message}}
         flat = {"code": status, "message": message, "raw_message": message, "detail": None}
         return _json(flat if self.shape == "live" else nested, status)
@@ -514,10 +406,13 @@ class Sandbox:
         with self.changed:
             return states(self.jobs.values(), self.slots, self.service_time, time.monotonic())
 
-    def _funds(self) -> tuple[int, int]:
-        """Return the points and credits that are neither frozen nor consumed; a failed job costs nothing."""
-        now = self._states()
-        spent = sum(cost(job.prompt) for job in self.jobs.values() if now[job.job_id].status != "failed")
+    def _funds(self, *, frozen: bool) -> tuple[int, int]:
+        """Return the points and credits that are not consumed, nor `frozen`; a failed job costs nothing."""
+        now, spent = self._states(), 0
+        for job in self.jobs.values():
+            status = now[job.job_id].status
+            if status == "completed" or (frozen and status != "failed"):
+                spent += cost(job.prompt)
         return max(0, self.points - spent), self.credits - max(0, spent - self.points)
 
     def _stamp(self, at: float) -> str:
@@ -528,7 +423,10 @@ class Sandbox:
     def _paths(self, job_id: str, at: float) -> list[str]:
         """Return image paths like the service's: the four are times in milliseconds, in no order."""
         base = int((at + self._epoch) * 1000) + 10_000 * len(self.jobs)  # no two jobs share a name
-        paths = [f"/mj/{job_id}_grid.png", *(f"/temp/{base + n}.png" for n in (2000, 996, 3659, 2248))]
+        paths = [
+            f"/mj/{quote(job_id, safe='')}_grid.png",
+            *(f"/temp/{base + n}.png" for n in (2000, 996, 3659, 2248)),
+        ]
         if not self.signed_urls:
             return paths
         expires = int(at + self._epoch) + 7 * 86400
@@ -574,12 +472,18 @@ class Sandbox:
         }
 
 
-def _json(body: object, status: int = 200) -> Response:
-    return Response(json.dumps(body), status, content_type="application/json")
+def _json(body: object, status: int = 200) -> Answer:
+    return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
 
-class _Handler(WSGIRequestHandler):
-    """Puts answers on the wire, and faults. Werkzeug's own way ends every connection; here they are kept."""
+class _Server(ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = os.name != "nt"  # there it would let two servers share a port
+    request_queue_size = 128
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Reads requests, puts answers on the wire, and faults."""
 
     sandbox: ClassVar[Sandbox]
     protocol_version = "HTTP/1.1"
@@ -591,41 +495,49 @@ class _Handler(WSGIRequestHandler):
             self.sandbox.sockets.add(self.connection)
 
     def handle(self) -> None:
-        with contextlib.suppress(OSError, HTTPException):  # a client that goes away is no news
+        with contextlib.suppress(OSError):  # a client that goes away is no news
             super().handle()
 
     def finish(self) -> None:
-        super().finish()
+        with contextlib.suppress(OSError):
+            super().finish()
         with self.sandbox.changed:
             self.sandbox.sockets.discard(self.connection)
             self.sandbox.changed.notify_all()
 
-    def log(self, *_args: object, **_kwargs: object) -> None:
+    def log_message(self, *_args: object) -> None:
         """Stay silent: the terminal belongs to the script."""
 
-    def run_wsgi(self) -> None:
-        environ = self.make_environ()
-        body = WSGIRequest(environ).get_data()
-        environ["wsgi.input"] = io.BytesIO(body)
+    def do_GET(self) -> None:
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not re.fullmatch(r"\d{1,9}", length, re.ASCII):
+            self.send_error(411)  # and close: where the next request begins is not known
+            return
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         route: Route = next((r for prefix, r in PREFIXES.items() if self.path.startswith(prefix)), "other")
         peer = self.client_address[1]
-        fault = self.sandbox.arrive(
-            Request(self.command, self.path, headers, body, time.monotonic(), peer, route)
-        )
-        response = self._ask(environ) if fault is None or fault.after_effect else None
-        action = fault.action if fault else "answer"
-        if action == "stall":
-            self.sandbox.released.wait()
-        if action in ("reset", "close") or self.sandbox.closing.is_set():
-            self._hang_up(reset=action == "reset")
-            return
-        if fault and (action == "answer" or fault.status is not None or fault.body is not None):
-            response = fault.response()
-        self._send(response or self._ask(environ), action)
+        self._meet(Request(self.command, self.path, headers, body, time.monotonic(), peer, route))
 
-    def _ask(self, environ: dict[str, Any]) -> Response:
-        return Response.from_app(self.server.app, environ, buffered=True)
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = do_GET  # noqa: N815
+
+    def _meet(self, request: Request) -> None:
+        """Answer a request, or do what a fault wants instead."""
+        sandbox = self.sandbox
+        fault = sandbox.arrive(request)
+        action = fault.action if fault else "answer"
+        answer = sandbox.answer(request) if fault is None or fault.after_effect else None
+        if fault:
+            self.connection.sendall(fault.before)
+        if action == "stall":
+            sandbox.released.wait()
+        if action in ("reset", "close") or sandbox.closing.is_set():
+            self._hang_up(reset=action == "reset")
+        else:
+            self._send((fault and fault.answer) or answer or sandbox.answer(request), action)
 
     def _hang_up(self, *, reset: bool) -> None:
         self.close_connection = True
@@ -633,23 +545,35 @@ class _Handler(WSGIRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(LINGER, 1, 0))
             socket.close(self.connection.detach())
 
-    def _send(self, response: Response, action: str) -> None:
-        head = f"HTTP/1.1 {response.status}\r\n{response.headers}".encode("latin-1")
-        body = response.get_data()
-        self.close_connection |= action not in ("answer", "stall")
+    def _send(self, answer: Answer, action: str) -> None:
+        if action == "endless":
+            answer = Answer(200, PNG_START, {"Content-Type": "image/png"})
+        half = answer.body[: len(answer.body) // 2]
+        body = half if action == "cut" else answer.body
+        headers = {"Date": self.date_time_string(), "Content-Length": str(len(body)), **answer.headers}
+        if action == "endless" or "Transfer-Encoding" in headers:
+            del headers["Content-Length"]
+        self.close_connection |= action in ("drip", "endless")
+        if self.close_connection:
+            headers["Connection"] = "close"
+        elif self.request_version == "HTTP/1.0":
+            headers["Connection"] = "keep-alive"
         if action == "truncate":
-            self.connection.sendall(head + body[: len(body) // 2])
-        elif action == "drip":
-            for byte in head + body:
+            body, self.close_connection = half, True  # after it was said that it is kept
+        elif self.command == "HEAD":
+            body = b""
+        lines = [f"HTTP/1.1 {answer.status} {responses.get(answer.status, '')}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        whole = "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+        if action == "drip":
+            for byte in whole:
                 self.connection.sendall(bytes([byte]))
                 if self.sandbox.closing.wait(0.2):
-                    break
-        elif action == "endless":
-            self.connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n" + PNG_START)
-            while not self.sandbox.closing.is_set():
-                self.connection.sendall(bytes(65536))
+                    return
         else:
-            self.connection.sendall(head + body)
+            self.connection.sendall(whole)
+        while action == "endless" and not self.sandbox.closing.is_set():
+            self.connection.sendall(bytes(65536))
 
 
 # --- The command ------------------------------------------------------------------------------------------
@@ -659,7 +583,7 @@ def main(argv: Sequence[str]) -> int:
     """Run a script against a sandbox, or serve; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        usage="sandbox.py [--service-time SECONDS] [--port N] [SCRIPT ARGS...]",
+        usage="sandbox.py [--service-time SECONDS] [--balance USD] [--port N] [SCRIPT ARGS...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -669,14 +593,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--port", metavar="N", type=int, default=0, help="loopback port (default: a free one)"
     )
-    own = 0  # options come before SCRIPT; what follows SCRIPT is the script's business
-    while own < len(argv) and argv[own].startswith("-"):
-        own += 1 if "=" in argv[own] or argv[own] in ("-h", "--help") else 2
-    options, command = parser.parse_args(argv[:own]), argv[own:]
-    if command and not Path(command[0]).is_file():
-        parser.error(f"there is no script {command[0]}")
-    with Sandbox(service_time=options.service_time, port=options.port) as sandbox:
-        return run(sandbox, command) if command else serve(sandbox)
+    parser.add_argument(
+        "--balance",
+        metavar="USD",
+        type=lambda usd: {"points": 0, "credits": round(float(usd) * 1000)},
+        default={},
+        help="what the account holds (default 7.28)",
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    with Sandbox(service_time=options.service_time, port=options.port, **options.balance) as sandbox:
+        return run(sandbox, options.command) if options.command else serve(sandbox)
 
 
 def run(sandbox: Sandbox, command: Sequence[str]) -> int:
@@ -694,8 +621,9 @@ def run(sandbox: Sandbox, command: Sequence[str]) -> int:
         if number != signal.SIGINT or not typed:
             children[0].send_signal(number)
 
-    signal.signal(signal.SIGINT, pass_on)
-    signal.signal(signal.SIGTERM, pass_on)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), pass_on)
     children.append(subprocess.Popen([sys.executable, *command], env=env))
     code = children[0].wait()
     return code if code >= 0 else 128 - code
