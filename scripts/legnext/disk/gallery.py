@@ -1,27 +1,44 @@
-"""The gallery: what is known of some jobs in, one self-contained HTML page out. Nothing is read or sent."""
+"""The gallery: the jobs of an output directory on one self-contained HTML page. Nothing is sent."""
 
 from __future__ import annotations
 
 import hashlib
-import html
 import re
+import time
 from base64 import b64encode
-from collections import Counter
-from collections.abc import Iterable
-from datetime import datetime, timezone
-from pathlib import Path, PurePosixPath
-from string import Template
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone, tzinfo
+from itertools import groupby
+from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 from urllib.parse import quote
+
+from legnext.disk.files import write_whole
+from legnext.disk.output_dir import OutputDir, Record
+from legnext.errors import Failure
+from legnext.job import is_moderation
+
+
+class Picture(NamedTuple):
+    """One picture of a job: the path relative to the page, with forward slashes, or None where it is missing.
+
+    Of a missing one the page offers the remote URL as a link; the page itself never loads it.
+    """
+
+    number: int
+    path: str | None
+    url: str | None = None
 
 
 class Card(NamedTuple):
     """What the page shows of one job.
 
-    Times are ISO 8601 in UTC; one that cannot be read is shown as it is. Points are those consumed or frozen.
-    A status other than "completed" and "failed" means "not finished". Paths are relative to the page, with
-    forward slashes. The remote URLs are offered as links where pictures are missing; the page itself
-    never loads them.
+    Times are ISO 8601 in UTC; one that cannot be read is shown as it is. Points are those consumed once the
+    job has ended, those frozen before; a failed job with 0 was not charged. A status other than "completed"
+    and "failed" means "not finished". `grid` is a path as in Picture. `refused`: moderation is why it failed.
+    `resume` is the shell command that goes on with the job where something is left to do, also while
+    `waiting` says that a run is at it: the page shows it once that run can no longer be there.
     """
 
     job_id: str
@@ -33,8 +50,10 @@ class Card(NamedTuple):
     points: int | None
     error: str | None
     grid: str | None
-    images: tuple[str, ...]
-    image_urls: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...]
+    refused: bool = False
+    resume: str | None = None
+    waiting: bool = False
 
 
 class Html(str):
@@ -44,12 +63,17 @@ class Html(str):
 
 
 _NO_HTML = re.compile("[\0\ud800-\udfff]")
+_ESCAPED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
+_ESCAPED["\r"] = "&#13;"  # a bare carriage return would come back as a line feed
+_SPECIAL = re.compile(f"[{''.join(_ESCAPED)}\0\ud800-\udfff]")
 _FLAGS = re.compile(r"(?<!\S)--[a-z]")
 _RATIO = re.compile(r"(?<!\S)--(?:ar|aspect)\s+([1-9][0-9]{0,3}):([1-9][0-9]{0,3})(?!\S)")
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
 
 _SOURCE = re.split(r"<!-- part (\w+) -->\n", Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
-_PARTS = {name: Template(text) for name, text in zip(_SOURCE[1::2], _SOURCE[2::2], strict=True)}
+_RAW = dict(zip(_SOURCE[1::2], _SOURCE[2::2], strict=True))
+# "%" takes a third of string.Template's time: thousands of jobs fill tens of thousands of parts.
+_PARTS = {name: re.sub(r"\$(\w+)", r"%(\1)s", text.replace("%", "%%")) for name, text in _RAW.items()}
 
 
 def clean(text: str) -> str:
@@ -57,18 +81,31 @@ def clean(text: str) -> str:
     return _NO_HTML.sub("\ufffd", text)
 
 
-def render(cards: Iterable[Card]) -> str:
-    """Return the whole page for CARDS, newest first; it encodes to UTF-8 whatever they hold."""
-    newest_first = sorted(cards, key=lambda card: (_when(card) or _EPOCH, card.job_id), reverse=True)
-    states = Counter(_state(card) for card in newest_first)
-    count = f"{len(newest_first)} job{'s' * (len(newest_first) != 1)}"
-    tally = [f"{states[state]} {state}" for state in ("completed", "running", "failed") if states[state]]
-    style, script = _PARTS["style"].substitute(), _PARTS["script"].substitute()
+def render(
+    cards: Iterable[Card], *, title: str, live_until: datetime | None = None, zone: tzinfo | None = None
+) -> str:
+    """Return the whole page for CARDS, newest first; it encodes to UTF-8 whatever they hold.
+
+    `title` is the folder's name. `live_until` (aware) says that a run is writing this folder and will have
+    written the page again by then; None, that none is. A page in a file cannot ask whether its writer lives:
+    it looks for a newer self until that time, and after it takes the run for dead. Days and times are those
+    of `zone`, by default this machine's.
+    """
+    dated = [(_parse(card.submitted_at, zone) or _parse(card.ended_at, zone), card) for card in cards]
+    dated.sort(key=lambda pair: (pair[0] or _EPOCH, pair[1].job_id), reverse=True)
+    days = []
+    for day, group in groupby(dated, key=lambda pair: pair[0] and pair[0].date()):
+        name = f"{day:%A}, {day.day} {day:%B %Y}" if day else "Day not known"
+        days.append(_fill("day", name=name, cards=_join(_card(card, when, zone) for when, card in group)))
+    style, script = _RAW["style"], _RAW["script"]
     return _fill(
         "page",
-        count=count,
-        summary=": ".join(filter(None, (count, ", ".join(tally)))),
-        cards=_join(map(_card, newest_first)) or _fill("empty"),
+        title=title or "Gallery",  # "/" has no name
+        state="live" if live_until else "",
+        summary=_summary([card for _, card in dated]),
+        live=_fill("live", until=_iso(live_until)) if live_until else Html(),
+        days=_join(days) or _fill("empty"),
+        frames=Html("; frame-src 'self' file:" if live_until else ""),
         style=Html(style),
         style_hash=_hash(style),
         script=Html(script),
@@ -76,94 +113,141 @@ def render(cards: Iterable[Card]) -> str:
     )
 
 
-def _card(card: Card) -> Html:
-    grid = _fill("grid", path=_path(card.grid)) if card.grid else Html()
-    if card.prompt:
-        flags = _FLAGS.search(card.prompt)
-        cut = flags.start() if flags else len(card.prompt)
-        prompt = _fill("prompt", words=card.prompt[:cut], flags=card.prompt[cut:], grid=grid)
-    else:
-        prompt = _fill("no_prompt", grid=grid)
+def _summary(cards: list[Card]) -> str:
+    """Say in a person's words what is on the page."""
+    pictures = sum(picture.path is not None for card in cards for picture in card.pictures)
+    failed = sum(card.status == "failed" for card in cards)
+    unfinished = sum(_unfinished(card) for card in cards)
+    said = [_count(pictures, "picture")] if pictures else []
+    if len(cards) != 1 or not pictures:
+        said.append(_count(len(cards), "job"))
+    parts = [
+        " from ".join(said),
+        f"{unfinished} unfinished" * bool(unfinished),
+        f"{failed} failed" * bool(failed),
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def _unfinished(card: Card) -> bool:
+    """Say whether something of CARD is still to come: the job, its pictures or their files."""
+    return card.status != "failed" and (
+        card.status != "completed"
+        or not (card.pictures or card.grid)
+        or any(picture.path is None for picture in card.pictures)
+    )
+
+
+def _card(card: Card, when: datetime | None, zone: tzinfo | None) -> Html:
+    prompt = card.prompt or ""
+    flags = _FLAGS.search(prompt)
+    cut = flags.start() if flags else len(prompt)
+    state = "failed" if card.status == "failed" else "open" if _unfinished(card) else "done"
+    said = [
+        _fill(f"{state}_state") if state != "done" else None,
+        _fill("time", iso=_iso(when), shown=f"{when.day} {when:%b %Y, %H:%M}")
+        if when
+        else _bdi(card.submitted_at or card.ended_at),
+        _bdi(_price(card)),
+        _bdi(card.seed and f"Seed {card.seed}"),
+    ]
+    submitted, ended = _parse(card.submitted_at, zone), _parse(card.ended_at, zone)
     facts = {
-        "Status": _fill("status", status=card.status),
-        "Time": _time(card),
-        "Seed": card.seed and _fill("text", text=card.seed),
+        "Job": card.job_id,
+        "Status": card.status,
+        "Submitted": _moment(submitted) if submitted else card.submitted_at,
+        "Ended": _moment(ended) if ended else card.ended_at,
         "Points": None if card.points is None else str(card.points),
-        "Job": _fill("text", text=card.job_id),
     }
     return _fill(
         "card",
         job_id=card.job_id,
-        state=_state(card),
-        prompt=prompt,
-        facts=_join(_fill("fact", name=name, value=value) for name, value in facts.items() if value),
+        state=f"{state} waiting" if card.waiting else state,
+        prompt=_fill("prompt", words=prompt[:cut], flags=prompt[cut:]) if prompt else _fill("no_prompt"),
+        line=Html(" · ".join(filter(None, said))),
+        facts="\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact),
+        copy=_fill("copy") if prompt else Html(),
+        grid=_fill("grid", path=_path(card.grid)) if card.grid else Html(),
         body=_join((_pictures(card), _note(card))),
     )
 
 
 def _pictures(card: Card) -> Html:
-    if not card.images:
-        return Html()
     prompt = card.prompt or ""
     short = prompt if len(prompt) <= 120 else prompt[:119] + "…"  # a screen reader reads it for every picture
     # The shape the prompt asks for holds the place until the file is there; then the file's own shape counts.
     asked = _RATIO.search(prompt)
-    width, height = (int(asked[1]), int(asked[2])) if asked else (1, 1)
-    if not height / 8 <= width <= height * 8:
-        width = height = 1
-    roomy = len(card.images) == 1 or (len(card.images) <= 4 and width > height * 1.2)
-    pictures = []
-    for path in card.images:
-        number = PurePosixPath(path).stem
-        alt = f"Picture {number}: {short}" if short else f"Picture {number}"
-        size = {"width": str(width), "height": str(height)}
-        pictures.append(_fill("picture", path=_path(path), alt=alt, number=number, **size))
-    return _fill("pictures", layout="roomy" if roomy else "dense", pictures=_join(pictures))
+    wide, high = (int(asked[1]), int(asked[2])) if asked else (1, 1)
+    if not high / 8 <= wide <= high * 8:
+        wide = high = 1
+    size = {"width": str(wide), "height": str(high)}
+    shown = card.pictures or (Picture(1, card.grid),) * bool(card.grid)  # some come with nothing but the grid
+    frames = []
+    for number, path, url in shown:
+        if path is not None:
+            alt = f"Picture {number}: {short}" if short else f"Picture {number}"
+            frames.append(_fill("picture", path=_path(path), alt=alt, number=str(number), **size))
+        else:
+            safe = url if url and url.lower().startswith(("https://", "http://")) else ""  # never javascript:
+            link = _fill("link", url=safe) if safe else Html()
+            frames.append(_fill("missing", link=link, number=str(number), **size))
+    layout = "dense"
+    if not frames:
+        if not card.waiting:
+            return Html()
+        frames, layout = [_fill("to_come", **size)] * 4, "awaited"
+    elif any(picture.path for picture in shown) and (
+        len(frames) == 1 or (len(frames) <= 4 and wide > high * 1.2)
+    ):
+        layout = "roomy"
+    return _fill("pictures", layout=layout, pictures=_join(frames))
 
 
 def _note(card: Card) -> Html:
-    """Say below the pictures, or in their place, what failed, runs or is missing."""
-    if _state(card) == "failed":
-        return _fill("note", text=card.error or "The job failed and gave no reason.")
-    if _state(card) == "running":
-        return _fill("note", text="Not finished yet. Reload this page later to see the pictures.")
-    missing = (
-        "Some pictures are not in this folder." if card.images else "The pictures are not in this folder."
-    )
-    if len(card.images) < len(card.image_urls):
-        links = [
-            _fill("link", url=url, number=str(number))
-            for number, url in enumerate(card.image_urls, 1)
-            if url.lower().startswith(("https://", "http://"))  # never javascript:
-        ]
-        return _fill("links", text=missing, links=_join(links))
-    return Html() if card.images else _fill("note", text=missing)
+    """Say below the pictures, or in their place, what failed or is to come, and what can be done."""
+    if card.status == "failed":
+        said = card.error or "Legnext gave no reason."
+        advice = "refused" if card.refused else "retry"
+        return _fill(
+            "failed", error=said, charged=_fill("free") if card.points == 0 else Html(), advice=_fill(advice)
+        )
+    if not _unfinished(card):
+        return Html()
+    left = "left" if card.status != "completed" else "not_fetched" if card.pictures else "no_pictures"
+    command = _fill("command", command=card.resume) if card.resume else Html()
+    return _fill("later", text=_fill(left), command=command)
 
 
-def _state(card: Card) -> str:
-    return card.status if card.status in ("completed", "failed") else "running"
+def _price(card: Card) -> str | None:
+    """Return the price in USD, of which one is 1000 points."""
+    if card.points is None or card.points < 0:
+        return None
+    if card.points == 0 and card.status == "failed":
+        return "Not charged"
+    dollars, mills = divmod(card.points, 1000)
+    return f"${dollars:,}.{mills:03}".removesuffix("0")
 
 
-def _parse(iso: str | None) -> datetime | None:
-    """Read ISO as an aware time without its fraction, or None."""
+def _parse(iso: str | None, zone: tzinfo | None) -> datetime | None:
+    """Read ISO as a time in ZONE, without its fraction, or None."""
     try:
         # Python 3.10 reads neither "Z" nor nanoseconds.
         time = datetime.fromisoformat(re.sub(r"\.[0-9]+", "", iso or "").replace("Z", "+00:00"))
-        return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
-    except (ValueError, OverflowError):
+        return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).astimezone(zone)
+    except (ValueError, OverflowError, OSError):  # OSError: Windows knows no local time before 1970
         return None
 
 
-def _when(card: Card) -> datetime | None:
-    return _parse(card.submitted_at) or _parse(card.ended_at)
+def _iso(time: datetime) -> str:
+    return f"{time.astimezone(timezone.utc).isoformat()[:19]}Z"
 
 
-def _time(card: Card) -> Html | None:
-    if when := _when(card):
-        iso = when.isoformat()[:19]
-        return _fill("time", iso=f"{iso}Z", shown=f"{iso[:16].replace('T', ' ')} UTC")
-    raw = card.submitted_at or card.ended_at
-    return _fill("text", text=raw) if raw else None
+def _moment(time: datetime) -> str:
+    return _iso(time)[:19].replace("T", " ") + " UTC"
 
 
 def _path(path: str) -> str:
@@ -180,15 +264,109 @@ def _join(parts: Iterable[str]) -> Html:
     return Html("".join(parts))
 
 
+def _bdi(text: str | None) -> Html | None:
+    return _fill("bdi", text=text) if text else None
+
+
 def _fill(part: str, **values: str) -> Html:
     """Fill PART of the template; values are escaped unless they are Html."""
     return Html(
-        _PARTS[part].substitute(
-            {name: value if isinstance(value, Html) else _escape(value) for name, value in values.items()}
-        )
+        _PARTS[part]
+        % {name: value if isinstance(value, Html) else _escape(value) for name, value in values.items()}
     )
 
 
 def _escape(text: str) -> str:
-    # A bare carriage return would come back as a line feed.
-    return html.escape(clean(text)).replace("\r", "&#13;")
+    return _SPECIAL.sub(lambda found: _ESCAPED.get(found[0], "\ufffd"), text)
+
+
+# --- The page of a directory, while a run goes on
+
+# It is written whole: with thousands of jobs rather a little late than all the time.
+_SHARE = 20
+_REST_SECONDS = 1.0
+# A run that waits writes it this often; a page that is four times as old has lost its writer.
+_ALIVE_SECONDS = 30.0
+
+
+class Gallery:
+    """Writes the page of a directory as its jobs change. Safe to use from threads; never raises."""
+
+    def __init__(self, directory: OutputDir, resume: Callable[[str], str]) -> None:
+        """`resume` gives the shell command that goes on with a job, by its id."""
+        self._directory = directory
+        self._resume = resume
+        self._waiting: set[str] = set()
+        self._lock = Lock()
+        self._stale = False
+        self._written = 0.0
+        self._rests_until = 0.0
+
+    def waits(self, job_id: str) -> None:
+        """Note that this run waits for a job; call it at each look, so that the page stays alive."""
+        self._waiting.add(job_id)
+        # What changed while the page rested is shown once it has: nothing else may change for long.
+        if self._stale or time.monotonic() > self._written + _ALIVE_SECONDS:
+            self.changed()
+
+    def ended(self, job_id: str) -> None:
+        """Note that this run does not wait for it any longer."""
+        self._waiting.discard(job_id)
+
+    def changed(self) -> None:
+        """Write the page, as something on it has changed; it rests in between, in proportion to its size."""
+        self._stale = True
+        if time.monotonic() >= self._rests_until and self._lock.acquire(blocking=False):
+            try:
+                began = time.monotonic()
+                self._write(live=True)
+                self._written = time.monotonic()
+                self._rests_until = self._written + max(_REST_SECONDS, _SHARE * (self._written - began))
+            finally:
+                self._lock.release()
+
+    def close(self) -> None:
+        """Write the page for the last time in this run, if anything on it is out of date."""
+        with self._lock:
+            if self._stale or self._written:
+                self._waiting.clear()
+                self._write(live=False)
+
+    def _write(self, *, live: bool) -> None:
+        self._stale = False
+        until = datetime.now(timezone.utc) + timedelta(seconds=4 * _ALIVE_SECONDS) if live else None
+        directory = self._directory
+        try:
+            cards = [self._card_of(record) for record in directory.records()]
+            page = render(cards, title=directory.path.name or str(directory.path), live_until=until)
+            write_whole(directory.gallery, page.encode())
+        except OSError as error:
+            directory.warn(f"the gallery could not be written: {error.strerror or error}")
+        except Failure as failure:
+            directory.warn(f"the gallery could not be written: {failure.message}")
+
+    def _card_of(self, record: Record) -> Card:
+        job = record.job
+        there = self._directory.names_of_pictures(job.job_id)
+        paths = {stem: f"{job.job_id}/{name}" for stem, name in there.items()}
+        numbers = {*range(1, len(job.image_urls) + 1), *(int(stem) for stem in paths if stem.isdecimal())}
+        urls = dict(enumerate(job.image_urls, 1))
+        pictures = tuple(Picture(n, paths.get(str(n)), urls.get(n)) for n in sorted(numbers))
+        usage, ended_at = job.meta.get("usage"), job.meta.get("ended_at")
+        points = usage.get("consume" if job.ended else "frozen") if isinstance(usage, dict) else None
+        left = not job.ended or (job.completed and not (pictures and all(p.path for p in pictures)))
+        return Card(
+            job_id=job.job_id,
+            status=job.status,
+            prompt=record.prompt,
+            seed=job.seed,
+            submitted_at=record.submitted_at,
+            ended_at=ended_at if isinstance(ended_at, str) else None,
+            points=points if isinstance(points, int) else None,
+            error=job.error.message if job.error else None,
+            grid=paths.get("grid"),
+            pictures=pictures,
+            refused=bool(job.error and is_moderation(job.error.message)),
+            resume=self._resume(job.job_id) if left else None,
+            waiting=job.job_id in self._waiting,
+        )
