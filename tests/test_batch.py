@@ -41,7 +41,7 @@ def whole(prompts: list[str], *words: str, sandbox: Sandbox) -> Result:
 
 def by_index(result: Result) -> list[dict[str, Any]]:
     """Return the objects in input order: each prompt has exactly one."""
-    ordered = sorted(result.objects, key=lambda body: int(body["index"]))
+    ordered = sorted((b for b in result.objects if "total" not in b), key=lambda body: int(body["index"]))
     assert [body["index"] for body in ordered] == list(range(len(ordered)))
     return ordered
 
@@ -160,7 +160,7 @@ def test_each_is_printed_as_it_ends(sandbox: Sandbox, tmp_path: Path) -> None:
         result = running.end()
     assert [body["index"] for body in result.objects] == [1, 2, 0]
     for body in result.objects:
-        assert all(Path(image).is_file() for image in body["files"]["images"])
+        assert all(Path(body["dir"], f"{number}.png").is_file() for number in range(1, 5))
         assert f"prompt {body['index']}: job {body['job_id']} pending" in result.stderr
 
 

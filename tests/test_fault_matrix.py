@@ -21,6 +21,7 @@ import trustme
 from urllib3.connection import HTTPConnection
 
 from legnext.errors import Failure
+from legnext.wire import api as api_module
 from legnext.wire.api import Api
 from legnext.wire.settings import Settings
 from running import Result, made, run
@@ -42,9 +43,11 @@ PHASES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "verify": ("balance", ("verify_api_key.py",)),
 }
 
+HTML = "<html><head><title>400 Bad Request</title></head><body>nginx</body></html>"
 FAULTS: dict[str, dict[str, Any]] = {
-    **{str(status): {"status": status} for status in (101, 204, 302, 307, 400, 401, 402, 403, 404)},
+    **{str(s): {"status": s} for s in (101, 204, 301, 302, 303, 304, 307, 308, 400, 401, 402, 403, 404)},
     **{str(status): {"status": status} for status in (405, 408, 422, 429, 500, 503)},
+    **{f"{status} html": {"status": status, "body": HTML} for status in (400, 401, 403, 404, 413)},
     "400 moderated": {"status": 400, "body": {"error": {"code": 400, "message": "Banned prompt"}}},
     "403 moderated": {"status": 403, "body": {"code": 403, "message": "sensitive content"}},
     "502 html": {"status": 502, "body": "<html><h1>502 Bad Gateway</h1>"},
@@ -59,11 +62,13 @@ FAULTS: dict[str, dict[str, Any]] = {
     "100,000 brackets": {"body": b"[" * 100_000 + b"]" * 100_000},
     "NaN": {"body": b'{"job_id": NaN, "status": Infinity, "data": {"balance_usd": NaN}}'},
     "two lengths": {"headers": {"Content-Length": "5, 6"}, "action": "answer"},
-    "unknown status": {"body": {"job_id": JOB_ID, "status": "retry"}},
-    "completed, no image": {"body": {**DONE, "output": {"image_url": "", "image_urls": [""]}}},
+    "unknown status": {"body": {"status": "retry"}},
+    "completed, no image": {"body": {"status": "completed", "output": {"image_urls": [""]}}},
     "code 401 in a 200": {"body": {"code": 401, "message": "Invalid API key", "data": None}},
     "code 500 in a 200": {"body": {"code": 500, "message": "trouble", "data": None}},
-    **{action: {"action": action} for action in ("reset", "close", "stall", "drip", "truncate")},
+    "another job": {"body": {**DONE, "job_id": "00000000-0000-4000-8000-000000000000"}},
+    "negative chunk": {"body": "-5\r\nhello\r\n", "headers": {"Transfer-Encoding": "chunked"}},
+    **{action: {"action": action} for action in ("reset", "close", "stall", "drip", "truncate", "cut")},
 }
 
 ONCE, AGAIN = "once", "again"
@@ -71,16 +76,18 @@ ONCE, AGAIN = "once", "again"
 # What a job costs hangs on the first block: only what certainly created nothing is sent again.
 #  phase, faults, exit code, error.type, sent
 MATRIX: list[tuple[str, str, int, str, str]] = [
-    ("submit", "reset, close, stall, drip, truncate, two lengths", 7, "submission_unknown", ONCE),
-    ("submit", "101, 408, 500, 503, 502 html", 7, "submission_unknown", ONCE),
+    ("submit", "reset, close, truncate, two lengths", 7, "submission_unknown", ONCE),
+    ("submit", "101, 303, 408, 500, 503, 502 html", 7, "submission_unknown", ONCE),
     ("submit", "204, 200 html, half JSON, list, null, nulls", 7, "submission_unknown", ONCE),
     ("submit", "other types, no UUID, 10,000 digits, 100,000 brackets", 7, "submission_unknown", ONCE),
     ("submit", "429", 1, "rate_limited", AGAIN),
-    ("submit", "307", 1, "bad_response", ONCE),
+    ("submit", "301, 302, 307, 308", 2, "setup_error", ONCE),
+    ("submit", "400 html, 403 html, 404 html, 413 html", 1, "bad_response", ONCE),
+    ("submit", "304", 1, "bad_response", ONCE),
     ("submit", "405", 1, "api_error", ONCE),
     ("submit", "400, 422", 2, "invalid_request", ONCE),
     ("submit", "404", 2, "not_found", ONCE),
-    ("submit", "401", 3, "invalid_api_key", ONCE),
+    ("submit", "401, 401 html", 3, "invalid_api_key", ONCE),
     ("submit", "402", 4, "insufficient_balance", ONCE),
     ("submit", "400 moderated, 403 moderated", 5, "content_rejected", ONCE),
     ("submit", "403", 5, "forbidden", ONCE),
@@ -94,17 +101,23 @@ MATRIX: list[tuple[str, str, int, str, str]] = [
     ("wait", "429", 6, "rate_limited", AGAIN),
     ("wait", "unknown status", 6, "timeout", AGAIN),
     ("wait", "completed, no image", 6, "no_images", AGAIN),
-    ("wait", "302", 6, "bad_response", ONCE),
+    ("wait", "302", 6, "setup_error", AGAIN),
+    ("wait", "400 html, 403 html, 404 html", 6, "bad_response", AGAIN),
+    ("wait", "400", 6, "invalid_request", AGAIN),
+    ("wait", "402", 6, "insufficient_balance", AGAIN),
+    ("wait", "another job", 6, "bad_response", AGAIN),
+    ("wait", "negative chunk", 6, "network_error", AGAIN),
     ("wait", "401", 6, "invalid_api_key", ONCE),
-    ("wait", "402", 6, "insufficient_balance", ONCE),
     ("wait", "403", 6, "forbidden", ONCE),
     ("wait", "404", 6, "not_found", ONCE),
-    ("download", "reset, truncate", 6, "download_failed", AGAIN),
+    ("download", "reset, truncate, cut", 6, "download_failed", AGAIN),
     ("download", "404, 200 html", 6, "download_failed", AGAIN),
     ("download", "403, 302", 6, "download_failed", ONCE),
     ("look", "500", 1, "server_error", AGAIN),
     ("look", "10,000 digits", 1, "bad_response", AGAIN),
-    ("look", "302", 1, "bad_response", ONCE),
+    ("look", "302", 2, "setup_error", ONCE),
+    ("look", "404 html", 1, "bad_response", ONCE),
+    ("look", "another job", 1, "bad_response", AGAIN),
     ("look", "401", 3, "invalid_api_key", ONCE),
     ("look", "404", 2, "not_found", ONCE),
     ("look", "403", 6, "forbidden", ONCE),
@@ -119,7 +132,8 @@ MATRIX: list[tuple[str, str, int, str, str]] = [
     ("verify", "401, code 401 in a 200", 3, "invalid_api_key", ONCE),
     ("verify", "403", 5, "forbidden", ONCE),
     ("verify", "404", 2, "not_found", ONCE),
-    ("verify", "302", 1, "bad_response", ONCE),
+    ("verify", "302", 2, "setup_error", ONCE),
+    ("verify", "403 html", 1, "bad_response", ONCE),
     ("verify", "code 500 in a 200", 1, "server_error", AGAIN),
     ("verify", "NaN", 1, "bad_response", AGAIN),
 ]
@@ -202,7 +216,7 @@ def test_a_lost_answer_to_a_submit_that_was_taken_is_not_paid_for_again(
     sandbox.faults.append(Fault("submit", action="close", after_effect=True))
     result = run(*GENERATE, "5", "--output-dir", str(tmp_path), sandbox=sandbox)
     assert (result.code, result.error["type"]) == (7, "submission_unknown")
-    again = run(*GENERATE, "5", "--output-dir", str(tmp_path), "--resume", sandbox=sandbox)
+    again = run(*GENERATE, "5", "--output-dir", str(tmp_path), sandbox=sandbox)
     assert (again.code, again.error["type"]) == (7, "submission_unknown")
     assert len(sandbox.jobs) == sandbox.posts == 1
 
@@ -236,7 +250,7 @@ def test_a_long_retry_after_is_cut_to_the_time_there_is(sandbox: Sandbox, asked:
     result = run(*GENERATE, "1", sandbox=sandbox)
     assert (result.code, result.error["type"]) == (1, "rate_limited")
     assert result.error["retry_after"] >= 86400
-    first, second = (r.at for r in sandbox.requests)
+    first, second = (r.at for r in sandbox.requests if r.route == "submit")
     assert second - first < 20
 
 
@@ -245,6 +259,8 @@ def test_retry_after_0_makes_no_storm(sandbox: Sandbox) -> None:
     assert run(*GENERATE, "2", sandbox=sandbox).code == 1
     assert 2 <= sandbox.posts <= 6
 
+
+ELSEWHERE = "https://api.legnext.invalid"
 
 # --- No connection ----------------------------------------------------------------------------------------
 
@@ -270,15 +286,8 @@ def full_port() -> Iterator[int]:
 NOWHERE = {
     "refused": {"LEGNEXT_BASE_URL": "http://127.0.0.1:CLOSED"},
     "unresolved": {"LEGNEXT_BASE_URL": "https://no-such-host.invalid"},
-    "proxy away": {"HTTP_PROXY": "http://127.0.0.1:CLOSED"},
-    "proxy away, https": {
-        "LEGNEXT_BASE_URL": "https://api.legnext.invalid",
-        "HTTPS_PROXY": "http://127.0.0.1:CLOSED",
-    },
-    "proxy refuses": {
-        "LEGNEXT_BASE_URL": "https://api.legnext.invalid",
-        "HTTPS_PROXY": "http://127.0.0.1:SANDBOX",
-    },
+    "proxy away": {"LEGNEXT_BASE_URL": ELSEWHERE, "HTTPS_PROXY": "http://127.0.0.1:CLOSED"},
+    "proxy in trouble": {"LEGNEXT_BASE_URL": ELSEWHERE, "HTTPS_PROXY": "http://127.0.0.1:SANDBOX"},
 }
 
 
@@ -287,7 +296,7 @@ def test_without_a_connection_nothing_is_lost_and_the_submit_is_tried_again(
     sandbox: Sandbox, case: str
 ) -> None:
     ports = {"CLOSED": str(closed_port()), "SANDBOX": sandbox.url.rpartition(":")[2]}
-    env = {"LEGNEXT_API_KEY": sandbox.key, "LEGNEXT_BASE_URL": sandbox.url} | NOWHERE[case]
+    env = {"LEGNEXT_API_KEY": sandbox.key} | NOWHERE[case]
     for word, port in ports.items():
         env = {name: value.replace(word, port) for name, value in env.items()}
     result = run(*GENERATE, "0.6", "--verbose", env=env)
@@ -300,7 +309,7 @@ def test_a_connect_time_out_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
     tried: list[bool] = []
     with full_port() as port:
         api = Api(Settings("a-key", f"http://127.0.0.1:{port}"))
-        monkeypatch.setattr("legnext.wire.api.CONNECT_SECONDS", 0.2)
+        monkeypatch.setattr("legnext.wire.transport.CONNECT_SECONDS", 0.2)
         with pytest.raises(Failure) as caught:
             api.submit("a cat", 1.0, tried.append)
     assert caught.value.type == "network_error"
@@ -311,25 +320,31 @@ def test_a_connect_time_out_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
 def test_time_that_runs_out_before_the_connection_stands_leaves_no_doubt_and_sends_nothing_later(
     monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox
 ) -> None:
-    go_on, connected = threading.Event(), threading.Event()
     connect = HTTPConnection.connect
 
     def late(self: HTTPConnection) -> None:
-        go_on.wait()
+        time.sleep(0.3)
         connect(self)
-        connected.set()
 
     monkeypatch.setattr(HTTPConnection, "connect", late)
-    monkeypatch.setattr("legnext.wire.api.LEAST_SECONDS", 0.2)
+    monkeypatch.setattr("legnext.wire.api.SUBMIT_SECONDS", 0.2)
     with pytest.raises(Failure) as caught:
         Api(Settings(sandbox.key, sandbox.url)).submit("a cat", 0, lambda _out: None)
     assert caught.value.type == "network_error"
-    go_on.set()
-    assert connected.wait(10)
-    with sandbox.changed:
-        # The connection that came too late is closed without a request on it.
-        assert sandbox.changed.wait_for(lambda: not sandbox.sockets, 10)
     assert sandbox.posts == 0
+
+
+@pytest.mark.parametrize("action", ["stall", "drip"])
+def test_an_answer_that_does_not_come_in_time_leaves_it_unknown(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, action: str
+) -> None:
+    assert api_module.SUBMIT_SECONDS == 90
+    monkeypatch.setattr("legnext.wire.api.SUBMIT_SECONDS", 0.5)
+    sandbox.faults.append(Fault("submit", times=None, **FAULTS[action]))
+    sent: list[bool] = []
+    with pytest.raises(Failure) as caught:
+        Api(Settings(sandbox.key, sandbox.url)).submit("a cat", 20, sent.append)
+    assert (caught.value.type, sent, sandbox.posts) == ("submission_unknown", [True], 1)
 
 
 def test_a_connection_that_comes_back_takes_the_submit_once(sandbox: Sandbox) -> None:
@@ -398,6 +413,9 @@ class TlsServer:
             content = b""
             while b"a cat" not in content and (piece := connection.recv(65536)):
                 content += piece
+                if content.startswith(b"GET "):  # the balance, or a look: what follows is about the submit
+                    connection.sendall(b"HTTP/1.1 418 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                    return
             self.read.append(content)
             if self._dies != "after reading":
                 connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
@@ -417,19 +435,50 @@ def over_tls(url: str, trusted: str | None) -> dict[str, str]:
     return key if trusted is None else {**key, "REQUESTS_CA_BUNDLE": trusted}
 
 
-@pytest.mark.parametrize("case", ["not trusted", "expired", "another host", "plain"])
-def test_a_tls_fault_is_met_once_and_nothing_was_sent(trusted: str, case: str) -> None:
-    dies = "plain" if case == "plain" else ""
-    with TlsServer(dies=dies, expired=case == "expired") as server:
+@pytest.mark.parametrize("case", ["not trusted", "expired", "another host"])
+def test_a_certificate_s_fault_is_met_once_and_waited_out(trusted: str, case: str) -> None:
+    with TlsServer(expired=case == "expired") as server:
         url = server.url.replace("127.0.0.1", "localhost") if case == "another host" else server.url
         env = over_tls(url, None if case == "not trusted" else trusted)
         result = run(*GENERATE, "2", "--verbose", env=env)
-        assert (result.code, result.error["type"]) == (1, "network_error"), result.stdout
-        assert tries(result, "POST") == server.connections == 1
+        assert (result.code, result.error["type"]) == (2, "setup_error"), result.stdout
+        assert "REQUESTS_CA_BUNDLE" in result.error["hint"]
+        assert tries(result, "POST") == 1
         assert not any(server.read)
-        looked = run("get_task.py", JOB_ID, "--wait", "--interval", "0.2", "--max-wait", "2", env=env)
-        assert (looked.code, looked.error["type"]) == (6, "network_error")
-        assert server.connections == 2, "a look is not tried again either"
+        before = server.connections
+        looked = run("get_task.py", JOB_ID, "--wait", "--interval", "0.2", "--max-wait", "0.6", env=env)
+        assert (looked.code, looked.error["type"]) == (2, "setup_error")
+        assert server.connections > before + 1, "while a job is waited for it may pass"
+        assert run("get_task.py", JOB_ID, env=env).error["type"] == "setup_error"
+
+
+@pytest.mark.parametrize("case", ["missing", "no PEM", "a folder"])
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_ca_bundle_that_is_none_is_named(tmp_path: Path, case: str, variable: str) -> None:
+    bundle = tmp_path / "ca.pem"
+    if case == "no PEM":
+        bundle.write_text("no certificate", encoding="utf-8")
+    elif case == "a folder":
+        bundle.mkdir()
+    with TlsServer() as server:
+        env = {**over_tls(server.url, None), variable: str(bundle)}
+        result = run(*GENERATE, "2", "--verbose", env=env)
+        assert (result.code, result.error["type"]) == (2, "setup_error"), result.stdout
+        assert variable in result.error["hint"]
+        assert tries(result, "POST") == 1
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_both_variables_for_a_ca_bundle_work(trusted: str, variable: str) -> None:
+    with TlsServer() as server:
+        result = run(*GENERATE, "2", env={**over_tls(server.url, None), variable: trusted})
+    assert (result.code, len(server.read)) == (7, 1), "the server answers 500"
+
+
+def test_a_port_that_speaks_no_tls_was_never_reached(trusted: str) -> None:
+    with TlsServer(dies="plain") as server:
+        result = run(*GENERATE, "0.6", env=over_tls(server.url, trusted))
+    assert (result.code, result.error["type"]) == (1, "network_error"), result.stdout
 
 
 def test_a_connection_that_breaks_in_the_handshake_was_never_made(trusted: str) -> None:

@@ -66,9 +66,11 @@ GONE = {
 def test_the_work_goes_on_when_nobody_can_be_told(sandbox: Sandbox, tmp_path: Path, gone: str) -> None:
     shell = ["sh", "-c", GONE[gone], "sh"]
     result = run(*GENERATE, "--output-dir", str(tmp_path), "--verbose", sandbox=sandbox, before=shell)
-    assert result.code == 0
+    assert result.code == (6 if gone == "stdout is full" else 0)
     assert finished(sandbox, tmp_path)
     assert bool(result.objects) == ("stderr" in gone)
+    if gone == "stdout is full":
+        assert "stdout cannot be written" in result.stderr
 
 
 @POSIX

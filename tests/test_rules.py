@@ -13,30 +13,31 @@ import requests
 import urllib3.exceptions
 from urllib3 import HTTPConnectionPool
 
-from legnext.errors import KINDS, Failure, Stage, exit_code, unexpected
+from legnext.errors import KINDS, Failure, Phase, exit_code, unexpected
 from legnext.job import Job
 from legnext.jobs.polling import Schedule, wait
-from legnext.jobs.report import resume_command
-from legnext.wire.api import RULES, outcome_of_status, type_of_status
+from legnext.jobs.report import Form, resume_command
+from legnext.wire.api import type_of_status
 from legnext.wire.settings import refusal
 from legnext.wire.transport import (
     LONGEST_PAUSE,
+    POLICY,
     Outcome,
-    Outgoing,
     back_off,
     outcome_of_error,
+    outcome_of_status,
     parse_retry_after,
 )
 
 # --- Exit codes -------------------------------------------------------------------------------------------
 
 BEFORE_A_JOB = {
-    1: "network_error server_error rate_limited bad_response api_error",
-    2: "usage invalid_prompt invalid_request not_found file_error missing_dependency",
+    1: "network_error server_error rate_limited bad_response api_error timeout",
+    2: "usage invalid_prompt invalid_request not_found file_error missing_dependency setup_error",
     3: "missing_api_key invalid_api_key",
-    4: "insufficient_balance",
+    4: "insufficient_balance over_budget",
     5: "job_failed content_rejected forbidden",
-    6: "timeout download_failed no_images",
+    6: "download_failed no_images",
     7: "submission_unknown",
     130: "interrupted",
 }
@@ -44,19 +45,19 @@ CODES = {type_: code for code, types in BEFORE_A_JOB.items() for type_ in types.
 
 
 def test_every_error_type_has_its_exit_code() -> None:
-    assert {type_: exit_code(type_, Stage.NO_JOB) for type_ in KINDS} == CODES
+    assert {type_: exit_code(type_, Phase.NEW) for type_ in KINDS} == CODES
 
 
 @pytest.mark.parametrize("type_", CODES)
 def test_once_this_run_knows_a_job_every_failure_is_5_or_6(type_: str) -> None:
-    assert exit_code(type_, Stage.SUBMITTED) == (5 if type_ == "job_failed" else 6)
+    assert exit_code(type_, Phase.KNOWN) == (5 if type_ == "job_failed" else 6)
 
 
 @pytest.mark.parametrize("type_", CODES)
 def test_a_look_at_a_given_id_may_be_repeated_and_the_id_or_the_key_may_be_wrong(type_: str) -> None:
-    wrong = {"not_found": 2, "invalid_request": 2, "invalid_api_key": 3, "job_failed": 5}
-    assert exit_code(type_, Stage.WAITING) == wrong.get(type_, 6)
-    assert exit_code(type_, Stage.LOOKING) == wrong.get(type_, 1 if CODES[type_] == 1 else 6)
+    wrong = {"not_found": 2, "invalid_request": 2, "setup_error": 2, "invalid_api_key": 3, "job_failed": 5}
+    assert exit_code(type_, Phase.FOLLOWED) == wrong.get(type_, 6)
+    assert exit_code(type_, Phase.ASKED) == wrong.get(type_, 1 if CODES[type_] == 1 else 6)
 
 
 # --- What is sent again -----------------------------------------------------------------------------------
@@ -64,18 +65,18 @@ def test_a_look_at_a_given_id_may_be_repeated_and_the_id_or_the_key_may_be_wrong
 
 def test_of_all_statuses_a_submit_is_sent_again_after_429_alone() -> None:
     for status in {*range(100, 600)} - {*range(200, 300)}:
-        rule = RULES[outcome_of_status(status)]
-        unclear = status == 408 or status < 200 or status >= 500
+        rule = POLICY[outcome_of_status(status)]
+        trouble = status == 408 or status < 200 or status >= 500
         assert rule.submit_again == (status == 429), status
-        assert rule.may_exist == unclear, status
-        assert rule.look_again == (unclear or status == 429), status
+        assert rule.may_exist == (trouble or status == 303), status
+        assert rule.look_again == (trouble or status == 429), status
         assert type_of_status(status, "") in KINDS, status
     assert {outcome_of_status(status) for status in range(200, 300)} == {Outcome.ANSWERED}
 
 
 def test_nothing_that_may_have_created_a_job_is_sent_again() -> None:
-    assert set(RULES) == set(Outcome) - {Outcome.ANSWERED}
-    assert not [outcome for outcome, rule in RULES.items() if rule.submit_again and rule.may_exist]
+    assert set(POLICY) == set(Outcome) - {Outcome.ANSWERED}
+    assert not [outcome for outcome, rule in POLICY.items() if rule.submit_again and rule.may_exist]
 
 
 def test_a_connection_that_was_never_made_is_told_as_such() -> None:
@@ -96,18 +97,14 @@ def test_another_host_name_in_the_certificate_is_never_tried_again() -> None:
     inside = urllib3.exceptions.SSLError(CertificateError("hostname 'a' doesn't match 'b'"))
     error = requests.exceptions.SSLError(urllib3.exceptions.MaxRetryError(pool, "/", inside))
     assert outcome_of_error(error) is Outcome.UNSENDABLE
-    assert outcome_of_error(error, left=False) is Outcome.UNSENDABLE
 
 
 def test_a_body_that_has_begun_to_leave_settles_the_question() -> None:
     for error in (ValueError(), OSError(), KeyError(), TimeoutError()):
-        assert outcome_of_error(error, left=True) is Outcome.UNANSWERED
-    kept, sent = Outgoing(b"{}"), Outgoing(b"{}")
-    assert kept.keep()
-    with pytest.raises(OSError, match="given up"):
-        kept.read()
-    assert sent.read() == b"{}"
-    assert not sent.keep()
+        assert outcome_of_error(error, sent=True) is Outcome.UNANSWERED
+    for error in (requests.ConnectionError("aborted"), requests.ReadTimeout()):
+        assert outcome_of_error(error) is Outcome.UNANSWERED
+        assert outcome_of_error(error, sent=False) is Outcome.UNREACHED
 
 
 # --- Pauses -----------------------------------------------------------------------------------------------
@@ -229,8 +226,11 @@ def test_trouble_backs_off_and_never_ends_the_wait_before_the_deadline() -> None
     assert looks([asked, DONE]) == ([10, 22], "completed")
 
 
-def test_what_is_not_in_passing_ends_the_wait_at_once() -> None:
-    assert looks([PENDING, Failure("not_found", "404")]) == ([10, 15], "not_found")
+def test_only_the_api_s_own_401_403_and_404_end_the_wait() -> None:
+    for code, type_ in ((401, "invalid_api_key"), (403, "forbidden"), (404, "not_found")):
+        assert looks([PENDING, Failure(type_, "", code=code)]) == ([10, 15], type_)
+    for code, type_ in ((404, "bad_response"), (400, "invalid_request"), (302, "setup_error")):
+        assert looks([Failure(type_, "", code=code), DONE]) == ([10, 15], "completed")
 
 
 def test_an_unknown_status_is_not_the_end_and_completed_without_images_is_looked_at_again() -> None:
@@ -289,6 +289,8 @@ REFUSED = [
     "ftp://localhost/x",
     "http://\u24dbocalhost",
     "http://[::1",
+    "http://[::1]evil.test",
+    "http://[::1]:80.evil.test",
     "",
     "http://\uff11\uff12\uff17.0.0.1",
     " https://api.legnext.ai",
@@ -322,19 +324,17 @@ def test_every_test_that_the_guarantees_name_exists() -> None:
         assert f"\ndef {test}(" in (tests / file).read_text(encoding="utf-8"), f"{file}::{test}"
 
 
-@pytest.mark.parametrize(
-    ("uv", "begins"), [("/opt/uv", "/opt/uv run "), (None, f"{shlex.quote(sys.executable)} ")]
-)
+@pytest.mark.parametrize(("uv", "begins"), [("/opt/uv", "/opt/uv run -q "), (None, sys.executable)])
 def test_resume_is_started_as_the_run_was(
     monkeypatch: pytest.MonkeyPatch, uv: str | None, begins: str
 ) -> None:
     if uv:
         monkeypatch.setenv("UV", uv)  # as uv does for what it runs
-    command = resume_command("89fc70ee-0357-4dab-98e7-d3383e2efd1b", "/my pictures")
-    assert command.startswith(begins)
-    assert shlex.split(command)[-4:] == [
-        *("89fc70ee-0357-4dab-98e7-d3383e2efd1b", "--wait", "--output-dir", "/my pictures")
-    ]
+    form = Form("/my pictures", ("--max-wait", "20"))
+    command = resume_command("89fc70ee-0357-4dab-98e7-d3383e2efd1b", form)
+    assert command.lstrip("'\"").startswith(begins)  # each system quotes in its own way
+    words = ["89fc70ee-0357-4dab-98e7-d3383e2efd1b", "--wait", "--output-dir", "/my pictures"]
+    assert shlex.split(command)[-6:] == [*words, "--max-wait", "20"]
 
 
 @pytest.mark.parametrize(("sent", "type_"), [(True, "submission_unknown"), (False, "api_error")])

@@ -26,6 +26,7 @@ GENERATE, IMAGINE, GET, VERIFY = "generate_and_wait.py", "imagine.py", "get_task
 NO_JOB = "00000000-0000-4000-8000-000000000000"
 COMMANDS = {GENERATE: ("a cat",), IMAGINE: ("a cat",), GET: (NO_JOB,), VERIFY: ()}
 ERROR = {"type", "code", "message", "hint"}
+A_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="pipes and byte arguments as POSIX has them")
 
 
@@ -100,7 +101,7 @@ def test_imagine_prints_the_id_without_waiting(shaped: Sandbox) -> None:
     result = run(IMAGINE, "  a cat \n", sandbox=shaped)
     (job_id,) = shaped.jobs
     assert result.only == {"job_id": job_id, "status": "pending", "prompt": "a cat"}
-    assert [r.route for r in shaped.requests] == ["submit"]
+    assert [r.route for r in shaped.requests] == ["balance", "submit"]
 
 
 def test_what_may_be_a_mistake_is_a_warning(shaped: Sandbox) -> None:
@@ -123,7 +124,7 @@ def test_generate_prints_the_finished_job_with_its_prompt(shaped: Sandbox) -> No
     }
     live = {"started_at", "usage"} if shaped.shape == "live" else set()
     assert set(meta) == {"created_at", "ended_at"} | live
-    assert [r.route for r in shaped.requests] == ["submit", "job"]
+    assert [r.route for r in shaped.requests] == ["balance", "submit", "job"]
 
 
 def test_files_are_named_by_absolute_paths_and_by_their_bytes(shaped: Sandbox, tmp_path: Path) -> None:
@@ -137,6 +138,7 @@ def test_files_are_named_by_absolute_paths_and_by_their_bytes(shaped: Sandbox, t
         "grid": str(folder / "grid.webp"),
         "images": [str(folder / f"{number}.png") for number in numbers],
         "gallery": str(directory / "gallery.html"),
+        "pixels": {"grid": None, "images": [[160, 40]] * 4},
     }
     assert (folder / "grid.webp").read_bytes() == webp
     assert [(folder / f"{n}.png").read_bytes() for n in numbers] == [
@@ -144,7 +146,7 @@ def test_files_are_named_by_absolute_paths_and_by_their_bytes(shaped: Sandbox, t
     ]
     record = json.loads((folder / "job.json").read_bytes())
     submitted_at = record.pop("submitted_at")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", submitted_at)
+    assert re.fullmatch(A_TIME, submitted_at)
     assert record == {name: value for name, value in result.only.items() if name != "files"}
     assert {path.name for path in folder.iterdir()} == {
         "job.json",
@@ -162,7 +164,7 @@ def test_get_task_looks_once_at_a_job_that_is_not_finished(shaped: Sandbox) -> N
         assert set(body["meta"]) == {"created_at", "started_at", "usage"}
         assert body.pop("meta")["usage"] == usage
     assert body == {"job_id": job_id, "status": "staged"}
-    assert [r.route for r in shaped.requests] == ["submit", "job"]
+    assert [r.route for r in shaped.requests] == ["balance", "submit", "job"]
 
 
 def test_get_task_prints_in_the_order_given(shaped: Sandbox) -> None:
@@ -190,8 +192,22 @@ def test_get_task_fetches_only_what_is_not_there_whole(sandbox: Sandbox, tmp_pat
     Path(files["images"][2]).unlink()
     assert run(*fetch, sandbox=sandbox).only["files"] == files
     assert Path(files["images"][1]).read_bytes() == whole
-    paths = sandbox.jobs[job_id].paths
-    assert {r.path for r in sandbox.requests[before:]} == {f"/api/v1/job/{job_id}", paths[2], paths[3]}
+    # The record has the URLs of a settled job: the API is not asked for them.
+    assert {r.path for r in sandbox.requests[before:]} == set(sandbox.jobs[job_id].paths[2:4])
+
+
+@pytest.mark.parametrize("job_id", ["lighthouse", NO_JOB.replace("-", ""), "a_B-9" + "x" * 123])
+def test_a_job_id_need_not_be_a_uuid(sandbox: Sandbox, tmp_path: Path, job_id: str) -> None:
+    sandbox.service_time, sandbox.new_id = 0, lambda: job_id
+    assert submitted(sandbox) == job_id
+    body = run(GET, job_id, "--output-dir", str(tmp_path), sandbox=sandbox).only
+    assert (body["job_id"], body["status"]) == (job_id, "completed")
+    assert (tmp_path / job_id / "4.png").is_file()
+
+
+def test_a_job_that_nobody_has_is_not_found(sandbox: Sandbox) -> None:
+    result = run(GET, NO_JOB, sandbox=sandbox)
+    assert (result.code, result.error["type"], result.only["job_id"]) == (2, "not_found", NO_JOB)
 
 
 @pytest.mark.parametrize(
@@ -199,16 +215,22 @@ def test_get_task_fetches_only_what_is_not_there_whole(sandbox: Sandbox, tmp_pat
 )
 def test_dry_run_shows_the_request_and_needs_no_key(sandbox: Sandbox, words: tuple[str, ...]) -> None:
     env = {"LEGNEXT_BASE_URL": sandbox.url}
-    body = run(*words, "--dry-run", "--output-dir", "never-made", env=env, stdin="a cat").only
+    body, *rest = run(*words, "--dry-run", "--output-dir", "never-made", env=env, stdin="a cat").objects
+    cost = {"points": 80, "usd": 0.08}
+    counts = {"submit": 1, "pick_up": 0, "report_failed": 0, "ask": 0, "refused": 0}
+    total = {"dry_run": True, "total": {"prompts": 1, **counts, "cost": cost}}
+    assert rest == ([total] if "--prompts-file" in words else [])
     assert body.pop("index", 0) == 0
     assert body == {
         "dry_run": True,
         "prompt": "a cat",
+        "would": "submit",
         "request": {
             "method": "POST",
             "url": sandbox.url + "/api/v1/diffusion",
             "json": {"text": "a cat"},
         },
+        "cost": cost,
         "warnings": [],
     }
     assert sandbox.requests == []
@@ -279,6 +301,10 @@ def test_a_submit_that_fails_is_sent_once_and_says_what_to_do(
     result = run(IMAGINE, "a cat", sandbox=sandbox)
     assert (result.code, result.error["type"]) == (code, type_)
     assert set(result.error) == ERROR
+    if code == 7:  # what a user is told who has to decide
+        after = 7.2 if fault.after_effect else 7.28
+        assert result.only.pop("balance_usd") == {"before": 7.28, "after": after}
+        assert re.fullmatch(A_TIME, result.only.pop("submitted_at"))
     assert set(result.only) == {"prompt", "error"}
     assert sandbox.posts == 1
 
@@ -316,7 +342,7 @@ def test_time_up_gives_the_id_and_a_command_that_runs_from_anywhere(sandbox: San
 def test_the_default_schedule_is_seen_by_the_server() -> None:
     with Sandbox(service_time=12) as sandbox:
         assert run(GENERATE, "a cat", sandbox=sandbox).code == 0
-        submit, *looks = [r.at for r in sandbox.requests]
+        submit, *looks = [r.at for r in sandbox.requests if r.route != "balance"]
     assert [look - submit for look in looks] == pytest.approx([10, 15], abs=2)
 
 
@@ -364,7 +390,12 @@ def test_so_does_one_given_as_an_argument(sandbox: Sandbox) -> None:
     assert sent_texts(sandbox) == prompts
 
 
-BAD_PROMPTS: list[str | bytes] = ["", " \n\t", b"\xef\xbb\xbf", b"caf\xe9", b"\xff\xfea\x00", "w" * 8193]
+def test_a_byte_order_mark_says_how_stdin_is_written(sandbox: Sandbox) -> None:
+    run(IMAGINE, "-", sandbox=sandbox, stdin="静かな湖の写真".encode("utf-16"))  # as PowerShell's > writes
+    assert sent_texts(sandbox) == ["静かな湖の写真"]
+
+
+BAD_PROMPTS: list[str | bytes] = ["", " \n\t", b"\xef\xbb\xbf", b"caf\xe9", b"\xff\xfea\x00b", "w" * 8193]
 
 
 @pytest.mark.parametrize("prompt", BAD_PROMPTS, ids=lambda prompt: repr(prompt[:9]))
@@ -438,7 +469,11 @@ def test_two_prompts_are_not_two_jobs(sandbox: Sandbox) -> None:
         ("imagine.py", "PROMPT"),
         ("get_task.py", "JOB_ID"),
         ("generate_and_wait.py x --prompts-file y", "either"),
-        ("generate_and_wait.py x --resume", "--output-dir"),
+        ("generate_and_wait.py x --resume", "--resume"),
+        ("generate_and_wait.py x --budget nan", "'nan'"),
+        ("generate_and_wait.py x --budget -1", "'-1'"),
+        ("generate_and_wait.py x --time-limit 0", "more than 0"),
+        ("imagine.py x --retry-failed", "--retry-failed"),
         ("generate_and_wait.py x --max 5", "--max 5"),
         ("generate_and_wait.py x --out y", "--out y"),
         ("generate_and_wait.py x --res", "--res"),
@@ -460,17 +495,24 @@ def test_two_prompts_are_not_two_jobs(sandbox: Sandbox) -> None:
         ("imagine.py x --dry", "--dry"),
         (f"get_task.py {NO_JOB} --v 7", "--v 7"),
         (f"get_task.py {NO_JOB} --wait --interval -1", "'-1'"),
-        ("get_task.py lighthouse", "'lighthouse'"),
-        (f"get_task.py {NO_JOB} {NO_JOB}/..", "UUID"),
-        (f"get_task.py {NO_JOB.replace('-', '')}", "UUID"),
-        (f"get_task.py {{{NO_JOB}}}", "UUID"),
-        ("get_task.py ../../etc/passwd", "UUID"),
+        ("get_task.py -x", "JOB_ID"),
         ("verify_api_key.py --key x", "--key x"),
         ("verify_api_key.py --v", "--v"),
     ],
 )
 def test_wrong_usage_says_what_is_wrong_and_sends_nothing(sandbox: Sandbox, command: str, about: str) -> None:
     assert about in refused(sandbox, *command.split())["message"]
+
+
+@pytest.mark.parametrize(
+    "job_id", ["", "a b", "../../etc/passwd", "lighthouse/..", f"{{{NO_JOB}}}", "写真", "x" * 129]
+)
+def test_what_cannot_be_a_job_id_is_not_looked_up(sandbox: Sandbox, job_id: str) -> None:
+    assert f"{job_id!r} is not a job id" in refused(sandbox, GET, NO_JOB, job_id)["message"]
+
+
+def test_nor_is_what_looks_like_a_flag(sandbox: Sandbox) -> None:
+    assert "'-x' is not a job id" in refused(sandbox, GET, "--", "-x")["message"]
 
 
 def test_an_output_dir_that_cannot_be_written_is_refused_before_anything_is_sent(
@@ -551,15 +593,16 @@ def test_verbose_shows_each_exchange_and_never_the_key(sandbox: Sandbox, tmp_pat
     api, job = sandbox.url + "/api/v1", f"/api/v1/job/{job_id}"
     exchanges = re.findall(r"^(POST|GET) (\S+) \d+ ms: (\d+) (.*)$", stderr, re.MULTILINE)
     told = [(method, url, status) for method, url, status, _body in exchanges]
-    assert told[:3] == [
+    assert told[:4] == [
+        ("GET", f"{sandbox.url}/api/account/balance", "200"),
         ("POST", f"{api}/diffusion", "200"),
         ("GET", sandbox.url + job, "500"),
         ("GET", sandbox.url + job, "200"),
     ]
-    assert sorted(told[3:]) == sorted(("GET", sandbox.url + p, "200") for p in sandbox.jobs[job_id].paths)
-    assert "the key was [key]" in exchanges[1][3]
+    assert sorted(told[4:]) == sorted(("GET", sandbox.url + p, "200") for p in sandbox.jobs[job_id].paths)
+    assert "the key was [key]" in exchanges[2][3]
     assert "\x1b" not in stderr
-    assert '"status": "completed"' in exchanges[2][3]
+    assert '"status": "completed"' in exchanges[3][3]
 
 
 @POSIX

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGKILL in every phase: one object per job, the id in hand, nothing half done."""
+"""The four signals in every phase: one object per job, the id in hand, nothing half done."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from legnext.console import Console
-from legnext.errors import KINDS, Exit
-from legnext.jobs.lifecycle import Tools, submit
-from legnext.jobs.progress import Board
+from legnext.errors import KINDS, Failure, Phase
+from legnext.jobs.lifecycle import Run, submit
+from legnext.jobs.progress import Progress
+from legnext.jobs.report import Form
 from legnext.jobs.task import Task
 from legnext.wire.api import Api
 from legnext.wire.settings import Settings
@@ -40,11 +41,10 @@ def sandbox(small_pictures: None) -> Iterator[Sandbox]:  # noqa: ARG001 - for it
         yield running
 
 
-@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.fixture(params=["SIGHUP", "SIGINT", "SIGTERM"])
 def number(request: pytest.FixtureRequest) -> signal.Signals:
-    """Each of the two signals that ask a run to stop."""
-    stop: signal.Signals = request.param
-    return stop
+    """Each of the signals that ask a run to stop."""
+    return signal.Signals[request.param]
 
 
 def stopped(running: Running, number: signal.Signals) -> Result:
@@ -57,7 +57,7 @@ def stopped(running: Running, number: signal.Signals) -> Result:
 
 
 def files(directory: Path) -> set[str]:
-    return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    return {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
 
 
 def until(come: Callable[[], bool]) -> None:
@@ -116,19 +116,19 @@ def test_stopped_while_the_submit_is_out_the_hint_is_that_of_exit_7(
     assert result.only["prompt"] == "a cat"
     (trace,) = files(tmp_path)
     assert str(tmp_path / trace) in result.error["hint"], "where the sign of it stands"
-    again = run(*GENERATE, "--output-dir", str(tmp_path), "--resume", sandbox=sandbox)
+    again = run(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox)
     assert (again.code, again.error["type"]) == (7, "submission_unknown")
     assert sandbox.posts == 1
 
 
 def test_once_the_run_is_being_stopped_no_submit_begins(sandbox: Sandbox) -> None:
-    board, task = Board(Console(quiet=True)), Task(prompt="a cat")
-    board.begin([task], output_dir=None)
-    tools = Tools(Api(Settings(sandbox.key, sandbox.url)), board, patience=0)
+    progress, task = Progress(Console(quiet=True)), Task(prompt="a cat")
+    progress.begin([task], Form())
+    run = Run(Api(Settings(sandbox.key, sandbox.url)), progress)
     held = threading.Event()
 
     def stop() -> None:
-        board.stop(Exit.SIGINT)
+        progress.stop(Failure("interrupted", "stopped"))
         held.set()
         threading.Event().wait()
 
@@ -137,11 +137,11 @@ def test_once_the_run_is_being_stopped_no_submit_begins(sandbox: Sandbox) -> Non
     with contextlib.redirect_stdout(None):
         threading.Thread(target=stop, daemon=True).start()
         assert held.wait(5)
-    worker = threading.Thread(target=submit, args=(task, tools), daemon=True)
+    worker = threading.Thread(target=submit, args=(task, run), daemon=True)
     worker.start()
     worker.join(0.5)
     assert worker.is_alive(), "it waits for the end of the process"
-    assert task.held_back, "it was told to have never been submitted"
+    assert task.phase is Phase.HELD_BACK, "it was told to have never been submitted"
     assert sandbox.posts == 0
 
 
@@ -237,10 +237,10 @@ LATE = """
 import os, sys, threading
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from legnext.disk.output_dir import begin, partial_beside, remove_partial
+from legnext.disk.files import give_up, open_partial, partial_beside
 with partial_beside(Path(sys.argv[2]) / "1.png") as partial:
-    remove_partial()
-    late = threading.Thread(target=lambda: begin(partial), daemon=True)
+    give_up()
+    late = threading.Thread(target=lambda: open_partial(partial), daemon=True)
     late.start()
     late.join(0.3)
     os._exit(partial.exists())
@@ -258,7 +258,7 @@ def test_killed_while_waiting_the_record_has_the_id_and_get_task_finishes_the_jo
 ) -> None:
     with Running(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
         sandbox.wait_for("job")
-        running.process.kill()
+        running.kill()
         assert running.end().objects == []
     (job_id,) = sandbox.jobs
     path = tmp_path / job_id / "job.json"
@@ -278,11 +278,11 @@ def test_killed_while_the_submit_is_out_a_trace_is_left(sandbox: Sandbox, tmp_pa
     sandbox.faults.append(Fault("submit", action="stall", after_effect=True))
     with Running(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
         sandbox.wait_for("submit")
-        running.process.kill()
+        running.kill()
         running.end()
     (trace,) = tmp_path.glob("submit-*.json")
     assert json.loads(trace.read_text())["prompt"] == "a cat"
-    again = run(*GENERATE, "--output-dir", str(tmp_path), "--resume", sandbox=sandbox)
+    again = run(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox)
     assert (again.code, again.error["type"]) == (7, "submission_unknown")
     assert str(trace) in again.error["hint"]
     assert sandbox.posts == 1

@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from legnext.errors import KINDS, Exit, Failure, Stage
+from legnext.errors import KINDS, Exit, Failure, Phase
 from legnext.job import Job, error_words, parse_job
-from legnext.jobs.report import report
+from legnext.jobs.report import Form, report
 from legnext.jobs.task import Task
 from legnext.wire.api import Api, parse_balance, parse_submit
 from legnext.wire.settings import Settings
@@ -98,9 +98,9 @@ def test_a_job_is_read_or_refused_and_every_report_of_it_is_json(body: object) -
     prints(job.as_json())
     assert parse_job(job.as_json(), JOB_ID)._replace(error=None, meta={}) == written(job)
     for failure in (None, Failure("job_failed", "it failed"), Failure("timeout", "time ran out")):
-        task = Task(prompt="a cat", job_id=JOB_ID, stage=Stage.SUBMITTED)
+        task = Task(prompt="a cat", job_id=JOB_ID, phase=Phase.KNOWN)
         task.job = job
-        printed, code = report(task, failure, "/pictures")
+        printed, code = report(task, failure, Form("/pictures"))
         prints(printed)
         assert ("error" in printed) == (code is not Exit.DONE)
 

@@ -47,7 +47,7 @@ def test_help_works(env: dict[str, str], script: str) -> None:
 @pytest.mark.parametrize("words", [("a cat",), ("--prompts-file", "-")])
 def test_a_dry_run_works(env: dict[str, str], words: tuple[str, ...]) -> None:
     result = run("generate_and_wait.py", *words, "--dry-run", env=env, stdin="a cat")
-    assert result.only["request"]["json"] == {"text": "a cat"}
+    assert result.objects[0]["request"]["json"] == {"text": "a cat"}
 
 
 def test_so_does_that_of_imagine_and_every_version(env: dict[str, str]) -> None:

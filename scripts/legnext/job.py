@@ -6,12 +6,20 @@ import math
 import re
 from typing import NamedTuple
 
-# The canonical form alone: the id becomes a path in a URL and the name of a folder.
-JOB_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+# The reference says UUID, the vendor's API description says string: a paid job with an odd id must not be
+# lost. The id becomes a path in a URL and the name of a folder, so no more than these characters.
+JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
+A_JOB_ID = "1 to 128 of A-Z a-z 0-9 - _, such as 89fc70ee-0357-4dab-98e7-d3383e2efd1b"
+
+# 4 is the rule, 24 the most that was seen (V8 drafts); a body with 200,000 would hold up a run for hours.
+MOST_IMAGES = 100
 
 ENDED = ("completed", "failed")
 """Every other status, documented or not, means "not finished"."""
 
+_MODERATION = re.compile(
+    r"banned|prohibit|content policy|nsfw|sensitive content|content moderation", re.IGNORECASE
+)
 _ZERO_TIME = "0001-01-01T00:00:00Z"
 _TIMES = ("created_at", "started_at", "ended_at")
 _USAGE = ("type", "frozen", "consume")
@@ -71,8 +79,13 @@ class Job(NamedTuple):
         return job
 
 
+def is_moderation(message: str) -> bool:
+    """Say whether these are the words of a refusal by moderation, as public clients have recorded them."""
+    return _MODERATION.search(message) is not None
+
+
 def is_job_id(text: object) -> bool:
-    """Say whether `text` is a UUID in its canonical form."""
+    """Say whether `text` is what the API may call a job."""
     return isinstance(text, str) and JOB_ID.fullmatch(text) is not None
 
 
@@ -81,10 +94,14 @@ def parse_job(body: object, job_id: str) -> Job:
 
     Works with the bare bodies of the reference and with the recorded live ones, which carry
     `"error": {"code": 0}` on every success and zero times while pending. Raises ValueError where the body
-    is not an object with a status.
+    is not an object with a status, or tells of another job: a gateway that mixed up two answers would
+    otherwise hand one job's pictures to another.
     """
     if not isinstance(body, dict):
         raise ValueError("not an object")
+    told = body.get("job_id")
+    if isinstance(told, str) and told.lower() != job_id.lower():
+        raise ValueError(f"it tells of another job, {told[:80]!r}")
     status = body.get("status")
     if not isinstance(status, str) or not status:
         raise ValueError("no status")
@@ -94,7 +111,7 @@ def parse_job(body: object, job_id: str) -> Job:
         job_id=job_id,
         status=status,
         image_url=_text(output.get("image_url")),
-        image_urls=tuple(url for url in urls if _text(url)) if isinstance(urls, list) else (),
+        image_urls=tuple(url for url in urls[:MOST_IMAGES] if _text(url)) if isinstance(urls, list) else (),
         seed=_seed(output.get("seed")),
         meta=_meta(_dict(body.get("meta"))),
         # Failure is the status alone: the presence of `error` says nothing.

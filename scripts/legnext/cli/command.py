@@ -1,4 +1,9 @@
-"""How a run begins, is stopped and ends: threads, signals and the exit code."""
+"""How a run begins, is stopped and ends: its thread, its signals, its time, its exit code.
+
+The work runs in a thread of its own and the main thread waits: a signal then never breaks into the middle of
+an HTTP exchange or of a file, it is only noted, and what is known of each task is printed. The limit of time
+is a stop like a signal's, so that a host's limit is kept whatever the work is busy with.
+"""
 
 from __future__ import annotations
 
@@ -6,90 +11,123 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from legnext import __version__
-from legnext.console import Console, write
-from legnext.errors import Exit, Failure, Stage, exit_code, hint_for, unexpected
+from legnext.console import Console
+from legnext.errors import Exit, Failure, Phase, exit_code, hint_for, unexpected
+from legnext.jobs.polling import Limit
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
-    from types import FrameType
+    from queue import SimpleQueue
 
     from legnext.cli.arguments import Parser
-    from legnext.jobs.progress import Board
+    from legnext.jobs.progress import Progress
+
+    Work = Callable[[Namespace, Console, Progress], Exit]
+
+# Windows sends SIGBREAK for Ctrl-Break and where its console is closed.
+_STOPS = {
+    "SIGHUP": Exit.SIGHUP,
+    "SIGINT": Exit.SIGINT,
+    "SIGTERM": Exit.SIGTERM,
+    "SIGBREAK": Exit.SIGINT,
+}
+# In slices: on Windows a wait without end would not notice Ctrl-C; and the live line has to move.
+_SLICE_SECONDS = 0.2
 
 
-class Interrupted(BaseException):
-    """A signal asks to stop; a BaseException, so that no handler of errors takes it for one."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.exit = Exit.SIGTERM if signum == getattr(signal, "SIGTERM", None) else Exit.SIGINT
+class _Stop(NamedTuple):
+    why: Failure
+    exit: Exit | None = None  # a signal's own; None: what the objects say
 
 
-def _on_signal(signum: int, _frame: FrameType | None) -> None:
-    raise Interrupted(signum)
+def run(parser: Parser, work: Work) -> NoReturn:
+    """Parse the command line, do `work`, print what has to be printed, and exit."""
+    from queue import SimpleQueue
+    from threading import Thread
 
-
-def run(parser: Parser, work: Callable[[Namespace, Console, Board], Exit]) -> NoReturn:
-    """Parse the command line, do `work`, print what has to be printed, and exit.
-
-    `work` runs in a thread of its own and the main thread waits: a signal then never breaks into the
-    middle of an HTTP exchange or of a file, it only reads how far each task has got.
-    """
-    _handle_signals(_on_signal)
-    board: Board | None = None
+    inbox: SimpleQueue[_Stop | Exit | Failure] = SimpleQueue()  # the one queue that a signal handler may use
+    _note_signals(inbox)
     console = Console()
     try:
+        args = _arguments(parser, console)
+    except Failure as failure:
+        leave(console, _emit(parser, console, failure))
+    args.limit = Limit.of(args.time_limit) if getattr(args, "time_limit", None) else None
+    console = Console(quiet=args.quiet, verbose=args.verbose)
+
+    from legnext.jobs.progress import Progress
+
+    progress = Progress(console)
+
+    def body() -> None:
         try:
-            args = _arguments(parser, console)
-            console = Console(quiet=args.quiet, verbose=args.verbose)
-
-            from legnext.jobs.progress import Board  # not needed for --help
-
-            board = Board(console)
-            code = _in_background(lambda: work(args, console, board), board)
+            inbox.put(work(args, console, progress))
         except Failure as failure:
-            if failure.type == "usage":
-                write(sys.stderr, parser.format_usage())
-            code = emit_failure(console, failure)
-        _handle_signals(signal.SIG_IGN)
-    except Interrupted as stop:
-        _handle_signals(signal.SIG_IGN)  # what follows is quick, and must be whole
-        if board is None or not board.stop(stop.exit):
-            emit_failure(console, Failure("interrupted", "stopped by a signal before anything was sent"))
-        _remove_partial_files()
-        code = stop.exit
-    leave(console, code)
+            inbox.put(failure)
+        except BaseException as error:  # noqa: BLE001 - a fault of ours is told like any other
+            inbox.put(unexpected(error))
+
+    try:
+        Thread(target=body, daemon=True).start()
+    except RuntimeError as error:
+        inbox.put(unexpected(error))
+    came = _await(inbox, args, progress)
+    if isinstance(came, _Stop):
+        came = _stop(progress, came)
+    leave(console, came if isinstance(came, Exit) else _emit(parser, console, came))
 
 
-def _handle_signals(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
-    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last is Ctrl-Break on Windows
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), handler)
+def _await(
+    inbox: SimpleQueue[_Stop | Exit | Failure], args: Namespace, progress: Progress
+) -> _Stop | Exit | Failure:
+    """Wait until the work ends or has to be stopped, and keep the live line moving."""
+    from queue import Empty
+
+    while True:
+        left = args.limit.end - time.monotonic() if args.limit else _SLICE_SECONDS
+        try:
+            return inbox.get(timeout=max(0.0, min(_SLICE_SECONDS, left)))
+        except Empty:
+            if args.limit and time.monotonic() >= args.limit.end:
+                return _Stop(Failure("timeout", f"not finished within --time-limit {args.time_limit:g} s"))
+            progress.show(time.monotonic())
 
 
-def _remove_partial_files() -> None:
-    module = sys.modules.get("legnext.disk.output_dir")
-    if module is not None:  # else no file can have been begun
-        module.remove_partial()
+def _stop(progress: Progress, stop: _Stop) -> Exit:
+    code = progress.stop(stop.why, stop.exit)
+    files = sys.modules.get("legnext.disk.files")
+    if files is not None:  # else no file can have been begun
+        files.give_up()
+    return code
+
+
+def _note_signals(inbox: SimpleQueue[_Stop | Exit | Failure]) -> None:
+    """Have signals noted, first come first served; one that is ignored stays so (`nohup`, `&`)."""
+    for name, exit_ in _STOPS.items():
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            stop = _Stop(Failure("interrupted", f"stopped by {name}"), exit_)
+            signal.signal(number, lambda *_, stop=stop: inbox.put(stop))
 
 
 def leave(console: Console, code: Exit) -> NoReturn:
     """End the process at once: a request that was given up on must not hold it up."""
     console.say_live("")
-    for stream in (sys.stdout, sys.stderr):
-        write(stream, "")
+    if code is Exit.DONE and console.lost:  # what could not be told is not done
+        code = Exit.RUN_AGAIN
     os._exit(code)
 
 
-def emit_failure(console: Console, failure: Failure) -> Exit:
+def _emit(parser: Parser, console: Console, failure: Failure) -> Exit:
     """Print a failure that is not about a task, and return its exit code."""
-    hint = hint_for(failure, Stage.NO_JOB, None)
-    console.emit({"error": failure.as_json(hint)})
-    return exit_code(failure.type, Stage.NO_JOB)
+    if failure.type == "usage":
+        console.write("stderr", parser.format_usage())
+    console.emit({"error": failure.as_json(hint_for(failure, Phase.NEW, None))})
+    return exit_code(failure.type, Phase.NEW)
 
 
 def _arguments(parser: Parser, console: Console) -> Namespace:
@@ -98,32 +136,6 @@ def _arguments(parser: Parser, console: Console) -> Namespace:
         console.emit({"version": __version__})
         leave(console, Exit.DONE)
     if "-h" in argv or "--help" in argv:
-        write(sys.stdout, parser.format_help())
+        console.write("stdout", parser.format_help())
         leave(console, Exit.DONE)
     return parser.parse(argv)
-
-
-def _in_background(work: Callable[[], Exit], board: Board) -> Exit:
-    from threading import Event, Thread
-
-    done = Event()
-    result: list[Exit | Failure] = []
-
-    def body() -> None:
-        try:
-            result.append(work())
-        except Failure as failure:
-            result.append(failure)
-        except Exception as error:  # noqa: BLE001 - a fault of ours is told like any other
-            result.append(unexpected(error))
-        finally:
-            done.set()
-
-    Thread(target=body, daemon=True).start()
-    # In slices: on Windows a wait without end would not notice Ctrl-C.
-    while not done.wait(0.2):
-        board.show(time.monotonic())
-    outcome = result[0]
-    if isinstance(outcome, Failure):
-        raise outcome
-    return outcome

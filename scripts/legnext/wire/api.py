@@ -1,4 +1,4 @@
-"""The only module that speaks to the API: what may be sent again, and the three calls."""
+"""The only module that speaks to the API: its three calls, and the key, which goes nowhere else."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from legnext.errors import Failure
-from legnext.job import error_words, is_job_id, parse_job
-
+from legnext.job import A_JOB_ID, error_words, is_job_id, is_moderation, parse_job
 from legnext.wire.settings import SUBMIT_PATH
 from legnext.wire.transport import (
+    POLICY,
     Outcome,
     Outgoing,
+    Session,
     back_off,
     innermost,
-    new_session,
     outcome_of_error,
+    outcome_of_status,
     parse_retry_after,
-    within,
+    pieces,
+    setup_hint,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from legnext.job import Job
     from legnext.wire.settings import Settings
 
-CONNECT_SECONDS = 10.0
-# A submit that is given up on costs an agent its certainty, so it gets the longer time.
-SUBMIT_SECONDS = 30.0
+# To give up sooner makes an orphan of a paid job: a link that was down for 20 s lost six of six with 30 s
+# for an answer, and none with 90.
+SUBMIT_SECONDS = 90.0
 LOOK_SECONDS = 15.0
-# What a request is given even where less is left until the deadline: less would fail on a good day.
+BALANCE_SECONDS = 5.0
+# What a look is given even where less is left until the deadline: less would fail on a good day.
 LEAST_SECONDS = 5.0
 
 TRIES = 4
@@ -47,78 +50,44 @@ MOST_BYTES = 4_000_000
 # What a key shorter than this could be hidden in would no longer be readable.
 SHORTEST_REDACTED_KEY = 6
 
-_MODERATION = re.compile(
-    r"banned|prohibit|content policy|nsfw|sensitive content|content moderation", re.IGNORECASE
-)
-
+_TYPES = {
+    400: "invalid_request",
+    401: "invalid_api_key",
+    402: "insufficient_balance",
+    403: "forbidden",
+    404: "not_found",
+    408: "server_error",
+    413: "invalid_request",
+    422: "invalid_request",
+    429: "rate_limited",
+}
+"""`error.type` by HTTP status (API reference, "Error Handling"; 403, 404, 413, 422: vendor documentation)."""
 
 Found = TypeVar("Found")
 
 
-class Rule(NamedTuple):
-    """Whether a look-up (GET) and a submit (POST) may be sent again, and whether a job may exist now."""
-
-    look_again: bool
-    submit_again: bool
-    may_exist: bool
-    reason: str
-
-
-RULES: dict[Outcome, Rule] = {
-    Outcome.UNREACHED: Rule(True, True, False, "nothing has left this machine"),
-    Outcome.UNSENDABLE: Rule(False, False, False, "nothing has left, and a second try would fail alike"),
-    Outcome.UNANSWERED: Rule(True, False, True, "it may have arrived and been taken"),
-    Outcome.RATE_LIMITED: Rule(True, True, False, "the server says that it did not take it"),
-    Outcome.TROUBLE: Rule(True, False, True, "a gateway says this also of what the API took"),
-    Outcome.UNREADABLE: Rule(True, False, True, "it was taken, but the job's id is lost"),
-    Outcome.REDIRECTED: Rule(False, False, False, "not taken; to follow would hand the key to another host"),
-    Outcome.REFUSED: Rule(False, False, False, "the server says no, and why"),
-}
-"""The one place that decides what is sent again. There is no idempotency key: a POST that may have
-arrived is never repeated."""
-
-
 class Reply(NamedTuple):
-    """An HTTP answer; `body` is its JSON made clean, or None where it is not JSON."""
+    """How one request ended. `words` say what was wrong, if anything; `body` is JSON made clean, or None."""
 
-    status: int
-    body: object
+    outcome: Outcome
+    words: str
+    status: int | None = None
+    body: object = None
     retry_after: float | None = None
-
-
-def outcome_of_status(status: int) -> Outcome:
-    """Classify an HTTP status; ANSWERED still has to prove itself by its body."""
-    if 200 <= status < 300:
-        return Outcome.ANSWERED
-    if status == 429:
-        return Outcome.RATE_LIMITED
-    # 1xx: an answer is still to come, so what was sent may be at work.
-    if status == 408 or status >= 500 or status < 200:
-        return Outcome.TROUBLE
-    if 400 <= status < 500:
-        return Outcome.REFUSED
-    return Outcome.REDIRECTED
+    hint: str | None = None
+    html: bool = False
 
 
 def type_of_status(status: int, message: str) -> str:
-    """Return the `error.type` of an HTTP status that is not 2xx (API reference, "Error Handling")."""
-    if status in (400, 403) and _MODERATION.search(message):
+    """Return the `error.type` of an HTTP status that is not 2xx."""
+    if status in (400, 403) and is_moderation(message):
         return "content_rejected"
-    by_status = {
-        400: "invalid_request",
-        401: "invalid_api_key",
-        402: "insufficient_balance",
-        403: "forbidden",
-        404: "not_found",
-        408: "server_error",
-        413: "invalid_request",
-        422: "invalid_request",
-        429: "rate_limited",
-    }
-    if status in by_status:
-        return by_status[status]
+    if status in _TYPES:
+        return _TYPES[status]
     if status >= 500:
         return "server_error"
+    if outcome_of_status(status) in (Outcome.REDIRECTED, Outcome.SEE_OTHER):
+        return "setup_error"
     return "api_error" if status >= 400 else "bad_response"
 
 
@@ -153,14 +122,16 @@ def parse_submit(body: object) -> Job:
     body = body if isinstance(body, dict) else {}
     job_id = body.get("job_id")
     if not isinstance(job_id, str) or not is_job_id(job_id):
-        raise ValueError(f"its job_id is {str(job_id)[:80]!r}, not a UUID" if job_id else "it has no job_id")
+        raise ValueError(
+            f"its job_id is {str(job_id)[:80]!r}, not {A_JOB_ID}" if job_id else "it has no job_id"
+        )
     # The id is what must not be lost: a body that is odd elsewhere still names a paid job.
     status = body.get("status")
     return parse_job({**body, "status": status if isinstance(status, str) and status else "pending"}, job_id)
 
 
 class Api:
-    """The three calls, over one connection that is kept open."""
+    """The three calls, over connections that are kept open."""
 
     def __init__(self, where: Settings, trace: Callable[[str], None] | None = None) -> None:
         """Prepare; nothing is sent. `trace` gets each exchange, without the key.
@@ -169,11 +140,21 @@ class Api:
         """
         self._where = where
         self._trace = trace
-        self._session = new_session()
+        self._hide = _hider(where.key)
+        self._session = Session()
 
     def balance(self) -> dict[str, object]:
-        """Return the account's numbers: `GET /api/account/balance`. Raises Failure."""
+        """Return the account's numbers: `GET /api/account/balance`, again in trouble. Raises Failure."""
         return self._patiently(lambda: self._get("/api/account/balance", LOOK_SECONDS, parse_balance))
+
+    def balance_usd(self) -> float | None:
+        """Return the balance in USD by one look, within BALANCE_SECONDS; None where it does not tell.
+
+        Raises Failure.
+        """
+        account = self._get("/api/account/balance", BALANCE_SECONDS, parse_balance)
+        usd = account.get("balance_usd")
+        return float(usd) if isinstance(usd, (int, float)) and not isinstance(usd, bool) else None
 
     def look(self, job_id: str, left: float = LOOK_SECONDS) -> Job:
         """Return the job: one `GET /api/v1/job/{job_id}`, given at most `left` seconds. Raises Failure."""
@@ -184,60 +165,41 @@ class Api:
         """Return the job; a look that fails in passing is tried again. Raises Failure."""
         return self._patiently(lambda: self.look(job_id))
 
-    def submit(self, prompt: str, patience: float, sent: Callable[[bool], None]) -> Job:
+    def submit(self, prompt: str, patience: float, sending: Callable[[bool], None]) -> Job:
         """Submit `prompt` and return the new job: `POST /api/v1/diffusion`.
 
-        Sent again only where RULES allow it, and for `patience` seconds at most. `sent(True)` is called
-        before each send and `sent(False)` once it is certain that this send created nothing, so that
+        Sent again only where POLICY allows it, and for `patience` seconds at most. `sending(True)` is called
+        before each send and `sending(False)` once it is certain that this send created nothing, so that
         whoever stops the run can say which it was. Raises Failure.
         """
         start = time.monotonic()
-        seconds = min(SUBMIT_SECONDS, max(patience, LEAST_SECONDS))
         tries = 0
         while True:
             tries += 1
-            sent(True)
-            outcome, failure, job = self._submit_once(prompt, seconds)
-            if job is not None:
-                return job
-            assert failure is not None
-            rule = RULES[outcome]
-            if not rule.may_exist:
-                sent(False)
-            left = start + patience - time.monotonic()
-            out_of_tries = outcome is Outcome.UNREACHED and tries >= TRIES
-            if not rule.submit_again or out_of_tries or left <= 0:
-                raise failure
-            time.sleep(min(back_off(tries, failure.retry_after, jitter=random.random()), left))
-
-    def _submit_once(self, prompt: str, seconds: float) -> tuple[Outcome, Failure | None, Job | None]:
-        outcome, reply = self._send("POST", SUBMIT_PATH, seconds, {"text": prompt})
-        message = reply if isinstance(reply, str) else ""
-        if isinstance(reply, Reply):
-            if outcome is Outcome.ANSWERED:
+            sending(True)
+            reply = self._send("POST", SUBMIT_PATH, SUBMIT_SECONDS, {"text": prompt})
+            if reply.outcome is Outcome.ANSWERED:
                 try:
-                    return outcome, None, parse_submit(reply.body)
+                    return parse_submit(reply.body)
                 except ValueError as error:
-                    outcome = Outcome.UNREADABLE
-                    message = f"HTTP {reply.status}, but {error}: {_words(reply)}"
-            elif not RULES[outcome].may_exist:
-                return outcome, _failure(reply), None
-            else:
-                message = _words(reply)
-        if RULES[outcome].may_exist:
-            code = reply.status if isinstance(reply, Reply) else None
-            failure = Failure("submission_unknown", f"the submit was sent, but: {message}", code=code)
-        else:
-            failure = Failure("network_error", message)
-        return outcome, failure, None
+                    words = f"HTTP {reply.status}, but {error}: {reply.words}"
+                    reply = reply._replace(outcome=Outcome.UNREADABLE, words=words)
+            policy = POLICY[reply.outcome]
+            if policy.may_exist:
+                words = f"the submit was sent, but: {reply.words}"
+                raise Failure("submission_unknown", words, code=reply.status)
+            sending(False)
+            failure = _failure(reply)
+            left = start + patience - time.monotonic()
+            out_of_tries = reply.outcome is Outcome.UNREACHED and tries >= TRIES
+            if not policy.submit_again or out_of_tries or left <= 0:
+                raise failure
+            time.sleep(min(back_off(tries, reply.retry_after, jitter=random.random()), left))
 
     def _get(self, path: str, seconds: float, parse: Callable[[object], Found]) -> Found:
-        outcome, reply = self._send("GET", path, seconds)
-        again = outcome is Outcome.ANSWERED or RULES[outcome].look_again
-        if isinstance(reply, str):
-            raise Failure("network_error", reply, transient=again)
-        if outcome is not Outcome.ANSWERED:
-            raise _failure(reply, transient=again)
+        reply = self._send("GET", path, seconds)
+        if reply.outcome is not Outcome.ANSWERED:
+            raise _failure(reply)
         try:
             return parse(reply.body)
         except ValueError as error:
@@ -245,7 +207,7 @@ class Api:
                 "bad_response",
                 f"the answer is not of the documented shape: {error}",
                 code=reply.status,
-                transient=RULES[Outcome.UNREADABLE].look_again,
+                transient=POLICY[Outcome.UNREADABLE].look_again,
             ) from None
 
     def _patiently(self, get: Callable[[], Found]) -> Found:
@@ -261,54 +223,52 @@ class Api:
             time.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _send(
-        self, method: str, path: str, seconds: float, body: object = None
-    ) -> tuple[Outcome, Reply | str]:
-        """Send once; return the outcome with the reply, or with what went wrong in words."""
+    def _send(self, method: str, path: str, seconds: float, body: object = None) -> Reply:
+        """Send once, and say how it ended; never raises for what the wire does."""
         url = self._where.base_url + path
-        begun = time.monotonic()
         outgoing = None if body is None else Outgoing(json.dumps(body, allow_nan=False).encode())
+        headers = {
+            "x-api-key": self._where.key,
+            "Accept": "application/json",
+            "Content-Type": "application/json" if outgoing else None,
+        }
+        begun = time.monotonic()
+        content = b""
         try:
-            status, headers, content = within(seconds, lambda: self._exchange(method, url, seconds, outgoing))
+            with self._session.open(
+                method, url, seconds=seconds, gap=seconds, headers=headers, data=outgoing
+            ) as response:
+                for piece in pieces(response):
+                    content += piece
+                    if len(content) > MOST_BYTES:
+                        break
         except Exception as error:  # noqa: BLE001 - requests lets OSError, ValueError and urllib3's own pass
-            outcome = outcome_of_error(error, left=None if outgoing is None else not outgoing.keep())
+            outcome = outcome_of_error(error, sent=outgoing.begun if outgoing else None)
             words = self._clean(f"{outcome.value} ({innermost(error)})")[:400]
             self._tell(method, url, begun, words)
-            return outcome, words
-        retry_after = parse_retry_after(headers.get("Retry-After"), time.time())
-        reply = Reply(status, self._parse(content), retry_after)
-        # What is JSON is shown from its values: there the key is seen however it was escaped.
-        shown = content.decode("utf-8", "replace") if reply.body is None else json.dumps(reply.body)
+            hint = setup_hint(error) if outcome is Outcome.UNSENDABLE else None
+            return Reply(outcome, words, hint=hint and self._clean(hint))
+        status = response.status_code
+        parsed = self._parse(content)
+        shown = content.decode("utf-8", "replace") if parsed is None else json.dumps(parsed)
         self._tell(method, url, begun, f"{status} {shown}")
-        if 300 <= status < 400:
-            location = self._clean(headers.get("Location", ""))
-            reply = reply._replace(
-                body={"message": f"redirected to {location[:200]!r}, which is not followed"}
-            )
-        return outcome_of_status(status), reply
-
-    def _exchange(
-        self, method: str, url: str, seconds: float, outgoing: Outgoing | None
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        with self._session.request(
-            method,
-            url,
-            data=outgoing,
-            headers={
-                "x-api-key": self._where.key,
-                "Accept": "application/json",
-                "Content-Type": "application/json" if outgoing else None,
-            },
-            timeout=(min(CONNECT_SECONDS, seconds), seconds),
-            allow_redirects=False,  # requests would carry the key to another host
-            stream=True,  # so that the size is bounded
-        ) as response:
-            content = b""
-            for chunk in response.iter_content(65536):
-                content += chunk
-                if len(content) > MOST_BYTES:
-                    break
-            return response.status_code, response.headers, content
+        outcome, hint = outcome_of_status(status), None
+        if outcome in (Outcome.REDIRECTED, Outcome.SEE_OTHER):
+            where = self._clean(response.headers.get("Location", ""))[:200]
+            words = f"HTTP {status}: redirected to {where!r}, which is not followed"
+            hint = f"Look at LEGNEXT_BASE_URL: {self._clean(self._where.base_url)} redirects."
+        else:
+            words = error_words(parsed)[1][:1000] or f"HTTP {status}"
+            words += "" if parsed is not None else " with a body that is not JSON"
+        return Reply(
+            outcome,
+            words,
+            status,
+            parsed,
+            parse_retry_after(response.headers.get("Retry-After"), time.time()),
+            hint,
+            _is_html(content, response.headers.get("Content-Type", "")),
+        )
 
     def _parse(self, content: bytes) -> object:
         try:
@@ -319,9 +279,7 @@ class Api:
     def _clean(self, value: Any) -> Any:
         """Return `value` without the key, lone surrogates, NaN and infinity: none may reach any output."""
         if isinstance(value, str):
-            text = value.encode("utf-8", "replace").decode("utf-8")
-            key = self._where.key
-            return text.replace(key, "[key]") if len(key) >= SHORTEST_REDACTED_KEY else text
+            return self._hide(value.encode("utf-8", "replace").decode("utf-8"))
         if isinstance(value, float):
             return value if math.isfinite(value) else None
         if isinstance(value, list):
@@ -337,19 +295,61 @@ class Api:
             self._trace(f"{method} {url} {milliseconds:.0f} ms: {line[:4000]}")
 
 
-def _failure(reply: Reply, *, transient: bool = False) -> Failure:
-    message = _words(reply)
+def _is_html(content: bytes, kind: str) -> bool:
+    return content.lstrip()[:1] == b"<" or ("html" in kind.lower() and bool(content.strip()))
+
+
+def _failure(reply: Reply) -> Failure:
+    """Return the Failure for a reply after which certainly no job was created, or for a look."""
+    again = POLICY[reply.outcome].look_again
+    if reply.status is None:
+        type_ = "setup_error" if reply.outcome is Outcome.UNSENDABLE else "network_error"
+    # The API speaks JSON: what is HTML was said by a gateway, which knows nothing of the prompt.
+    elif reply.html and reply.outcome is Outcome.REFUSED and reply.status != 401:
+        return Failure("bad_response", f"a gateway answered, not the API: {reply.words}", code=reply.status)
+    else:
+        type_ = type_of_status(reply.status, reply.words)
     return Failure(
-        type_of_status(reply.status, message),
-        message,
+        type_,
+        reply.words,
         code=reply.status,
+        hint=reply.hint,
         retry_after=reply.retry_after,
-        transient=transient,
+        transient=again,
     )
 
 
-def _words(reply: Reply) -> str:
-    _code, words = error_words(reply.body)
-    if words:
-        return words[:1000]
-    return f"HTTP {reply.status}" + ("" if reply.body is not None else " with a body that is not JSON")
+def _hider(key: str) -> Callable[[str], str]:
+    """Return a function that puts [key] for the key, plain or as a server may have rewritten it.
+
+    In any case, percent-encoded, HTML- or JSON-escaped, or as base64 at any of the three offsets that a
+    word before it can give it.
+    """
+    if len(key) < SHORTEST_REDACTED_KEY:
+        return lambda text: text
+    import base64
+    from urllib.parse import unquote
+
+    lower = key.lower()
+    encoded: set[str] = set()
+    for offset in range(3):
+        whole = base64.b64encode(bytes(offset) + key.encode()).decode()
+        certain = whole[-(-offset * 8 // 6) : (offset + len(key)) * 8 // 6]
+        encoded |= {certain, certain.replace("+", "-").replace("/", "_")}
+    plain = re.compile(re.escape(key), re.IGNORECASE)
+
+    def hide(text: str) -> str:
+        for code in encoded:
+            text = text.replace(code, "[key]")
+        seen = text
+        if "\\u" in seen:
+            seen = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), seen)
+        if "%" in seen:
+            seen = unquote(seen)
+        if "&" in seen:
+            from html import unescape  # a table of 2,000 names, seldom needed
+
+            seen = unescape(seen)
+        return plain.sub("[key]", seen) if lower in seen.lower() else text
+
+    return hide

@@ -59,7 +59,8 @@ def refusal(url: str) -> str | None:
     The same rule for the API, which gets the key, and for images, which the API names: a URL that two
     parsers could read differently is refused rather than guessed at.
     """
-    from urllib.parse import urlsplit  # not needed for --help
+    import re
+    from urllib.parse import urlsplit
 
     if not url.isprintable() or " " in url or "\\" in url:
         return "it holds white space, control characters or a backslash"
@@ -68,8 +69,11 @@ def refusal(url: str) -> str | None:
         host, _port = parts.hostname, parts.port
     except ValueError as error:
         return str(error)
-    if not host:
-        return "it is not an absolute URL"
+    # `[::1]evil.com` has the host ::1 to some parsers and evil.com to others.
+    if not host or not re.fullmatch(
+        r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@]+)(:[0-9]*)?", parts.netloc.rpartition("@")[2]
+    ):
+        return "it is not an absolute URL with a host"
     if "@" in parts.netloc:
         return "it holds a user name or a password"
     if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
@@ -79,7 +83,7 @@ def refusal(url: str) -> str | None:
 
 def is_loopback(host: str) -> bool:
     """Say whether `host` is this machine: by its whole name or address, never by how it begins."""
-    from ipaddress import ip_address  # only http needs it
+    from ipaddress import ip_address
 
     if host == "localhost":
         return True

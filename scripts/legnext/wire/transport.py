@@ -1,27 +1,38 @@
-"""One HTTP exchange, whoever it is with: its session, the body it sends, and how it ended."""
+"""One HTTP exchange, whoever it is with: its session, its time, its end, and what may then be sent again.
+
+There is no idempotency key and no list of one's jobs: a POST that may have arrived is never repeated. Each
+rule here stands for a fault that cost money or a job once: `requests` takes "Connection aborted" after a sent
+POST for a failed connection, hands an interim answer's sequel to the next request, and times the gap between
+two bytes where a whole exchange has to end.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import threading
+import time
 from enum import Enum
 from io import BytesIO
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from legnext import __version__
 from legnext.errors import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Mapping
 
     import requests
 
-Result = TypeVar("Result")
-
+CONNECT_SECONDS = 10.0
+PIECE = 65536  # bytes: smaller pieces cost time, one whole body costs memory
 
 # A server in trouble is asked less often, but a job is still told within half a minute of its end.
 LONGEST_PAUSE = 30.0
+
+# Environment variables that a failed set-up is due to.
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 class Outcome(Enum):
@@ -29,60 +40,101 @@ class Outcome(Enum):
 
     ANSWERED = "2xx with a body of the documented shape"
     UNREACHED = "no connection could be made"
-    UNSENDABLE = "TLS or a local setting does not allow the connection"
+    UNSENDABLE = "this machine's set-up does not allow the connection"
     UNANSWERED = "time ran out or the connection broke before a whole answer"
     RATE_LIMITED = "429"
     TROUBLE = "408, 5xx, or 1xx"
     UNREADABLE = "2xx with a body of another shape"
-    REDIRECTED = "3xx"
-    REFUSED = "any other 4xx"
+    REDIRECTED = "301, 302, 307, 308"
+    SEE_OTHER = "303"
+    REFUSED = "any other 3xx or 4xx"
+
+
+class Policy(NamedTuple):
+    """Whether a look-up (GET) and a submit (POST) may be sent again, and whether a job may exist now."""
+
+    look_again: bool
+    submit_again: bool
+    may_exist: bool
+    reason: str
+
+
+POLICY: dict[Outcome, Policy] = {
+    Outcome.UNREACHED: Policy(True, True, False, "nothing has left this machine"),
+    Outcome.UNSENDABLE: Policy(False, False, False, "nothing has left, and a second try would fail alike"),
+    Outcome.UNANSWERED: Policy(True, False, True, "it may have arrived and been taken"),
+    Outcome.RATE_LIMITED: Policy(True, True, False, "the server says that it did not take it"),
+    Outcome.TROUBLE: Policy(True, False, True, "a gateway says this also of what the API took"),
+    Outcome.UNREADABLE: Policy(True, False, True, "it was taken, but the job's id is lost"),
+    Outcome.REDIRECTED: Policy(
+        False, False, False, "not taken; to follow would hand the key to another host"
+    ),
+    Outcome.SEE_OTHER: Policy(
+        False, False, True, "by HTTP's meaning the POST was carried out (RFC 9110, 15.4.4)"
+    ),
+    Outcome.REFUSED: Policy(False, False, False, "the server says no, and why"),
+}
+"""The one place that decides what is sent again."""
+
+
+def outcome_of_status(status: int) -> Outcome:
+    """Classify an HTTP status; ANSWERED still has to prove itself by its body."""
+    if 200 <= status < 300:
+        return Outcome.ANSWERED
+    if status == 429:
+        return Outcome.RATE_LIMITED
+    # 1xx as the last word: an answer is still to come, so what was sent may be at work.
+    if status == 408 or status >= 500 or status < 200:
+        return Outcome.TROUBLE
+    if status == 303:
+        return Outcome.SEE_OTHER
+    return Outcome.REDIRECTED if status in (301, 302, 307, 308) else Outcome.REFUSED
+
+
+# When the exchange of each thread has to be over, by the monotonic clock.
+_exchange = threading.local()
 
 
 class Outgoing(BytesIO):
-    """The body of a request, which knows whether it has begun to leave, and can be kept from leaving.
+    """The body of a request, which knows whether it has begun to leave, and does not leave too late.
 
     `requests` reads it once the connection stands. How an exchange failed does not tell as much: a
-    time-out while connecting and one while waiting for the answer can look alike.
+    time-out while connecting and one while waiting for the answer can look alike. And a name look-up that
+    took longer than the exchange may must not send what nobody waits for any more.
     """
 
-    def __init__(self, content: bytes) -> None:
-        super().__init__(content)
-        self._lock = Lock()
-        self._begun = self._kept = False
+    begun = False
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Hand out the next piece to be sent."""
-        with self._lock:
-            if self._kept:
-                raise OSError("the request was given up on before it was sent")
-            self._begun = True
+        if not self.begun and time.monotonic() > _exchange.until:
+            raise OSError("time ran out before the connection stood")
+        self.begun = True
         return super().read(size)
 
-    def keep(self) -> bool:
-        """Let nothing leave from now on; say whether nothing has left."""
-        with self._lock:
-            self._kept = True
-            return not self._begun
+
+class Broken(Exception):  # noqa: N818 - a state of affairs
+    """The answer began and did not come whole."""
 
 
-def outcome_of_error(error: BaseException, *, left: bool | None = None) -> Outcome:
-    """Classify an exception of `requests` by whether the request can have left.
+def outcome_of_error(error: BaseException, *, sent: bool | None = None) -> Outcome:
+    """Classify an exception of `requests` by whether the request can have left; `sent` where that is known.
 
     Its classes do not say: SSLError and ProxyError are ConnectionErrors, and so is "Connection aborted"
-    after a POST was sent; an answer's odd header is a ValueError like a URL's. What `urllib3` raised
-    inside says more, and `left`, where it is known, the rest.
+    after a request was sent; an answer's odd header is a ValueError like a URL's. What `urllib3` raised
+    inside says more.
     """
-    if left:
+    if sent or isinstance(error, Broken):
         return Outcome.UNANSWERED
-    in_between = Outcome.UNANSWERED if left is None else Outcome.UNREACHED
-    if isinstance(error, TimedOut):
-        return in_between
     import ssl  # loaded by requests long before
 
     import requests
     import urllib3.exceptions as inner
 
     causes = _causes(error)
+    for cause in causes:
+        if is_of_the_setup(cause):
+            return Outcome.UNSENDABLE
     for cause in causes:
         if isinstance(cause, (inner.NewConnectionError, inner.ConnectTimeoutError, requests.ConnectTimeout)):
             return Outcome.UNREACHED
@@ -91,17 +143,49 @@ def outcome_of_error(error: BaseException, *, left: bool | None = None) -> Outco
             return Outcome.UNREACHED
         if isinstance(cause, inner.InvalidHeader):  # of the answer
             return Outcome.UNANSWERED
-    for cause in causes:
         # TLS can also break while the answer is read; only the handshake comes before sending.
-        if isinstance(cause, ssl.SSLError) and _raised_in(cause, "do_handshake"):
-            return Outcome.UNSENDABLE
-        # A name that the certificate does not have: urllib3 1.x sees that itself, before it sends.
-        if type(cause).__name__ == "CertificateError":
-            return Outcome.UNSENDABLE
+        if isinstance(cause, ssl.SSLError):
+            return Outcome.UNREACHED if _raised_in(cause, "do_handshake") else Outcome.UNANSWERED
     # URL, header, proxy setting, CA bundle: found wrong by requests before it opened a connection.
-    if isinstance(error, ValueError) or not isinstance(error, requests.RequestException):
+    if isinstance(error, ValueError) or not isinstance(error, (requests.RequestException, inner.HTTPError)):
         return Outcome.UNSENDABLE
-    return in_between
+    return Outcome.UNANSWERED if sent is None else Outcome.UNREACHED
+
+
+def is_of_the_setup(cause: BaseException) -> bool:
+    """Say whether a cause is one that no repetition mends: a certificate, a proxy's no, a closed sandbox."""
+    import ssl
+
+    if isinstance(cause, (ssl.SSLCertVerificationError, PermissionError)):
+        return True
+    # A name that the certificate does not have: urllib3 1.x sees that itself, before it sends.
+    if type(cause).__name__ == "CertificateError":
+        return True
+    # The CA bundle is loaded before there is a connection; a handshake has its own frame.
+    if isinstance(cause, ssl.SSLError) and _raised_in(cause, "load_verify_locations", "ssl_wrap_socket"):
+        return not _raised_in(cause, "do_handshake")
+    return type(cause) is OSError and str(cause).startswith(
+        ("Tunnel connection failed: 403", "Tunnel connection failed: 407")
+    )
+
+
+def setup_hint(error: BaseException) -> str:
+    """Return which setting to look at after an error whose outcome is UNSENDABLE."""
+    import ssl
+
+    causes = _causes(error)
+    if any(type(cause).__name__ == "NewConnectionError" for cause in causes):
+        return "This sandbox forbids the network: ask the host (or the user) for network access."
+    words = " ".join(f"{type(cause).__name__} {cause}" for cause in causes)
+    if any(word in words for word in ("Proxy", "proxy", "Tunnel", "SOCKS", "Failed to parse")):
+        return "Look at HTTPS_PROXY (its address and password) and NO_PROXY."
+    if any(isinstance(cause, (ssl.SSLError, OSError)) for cause in causes) or "ertificate" in words:
+        named = [f"{name}={os.environ[name]}" for name in _CA_VARIABLES if os.environ.get(name)]
+        return (
+            f"Look at the CA bundle ({', '.join(named) or 'none is set: REQUESTS_CA_BUNDLE'}), and at the "
+            "host in LEGNEXT_BASE_URL, whose certificate may be expired or for another name."
+        )
+    return "Look at LEGNEXT_BASE_URL, HTTPS_PROXY and REQUESTS_CA_BUNDLE."
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -111,14 +195,14 @@ def _causes(error: BaseException) -> list[BaseException]:
         cause = todo.pop()
         if isinstance(cause, BaseException) and cause not in found:
             found.append(cause)
-            todo += [*cause.args, getattr(cause, "reason", None)]
+            todo += [cause.__context__, *cause.args, getattr(cause, "reason", None)]
     return found
 
 
-def _raised_in(error: BaseException, function: str) -> bool:
+def _raised_in(error: BaseException, *functions: str) -> bool:
     frame = error.__traceback__
     while frame is not None:
-        if frame.tb_frame.f_code.co_name == function:
+        if frame.tb_frame.f_code.co_name in functions:
             return True
         frame = frame.tb_next
     return False
@@ -138,7 +222,7 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        from datetime import timezone  # rare
+        from datetime import timezone
         from email.utils import parsedate_to_datetime
 
         try:
@@ -148,26 +232,6 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         except (ValueError, OverflowError):
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def new_session() -> requests.Session:
-    """Return a session that keeps connections open and takes nothing from ~/.netrc.
-
-    Proxies and CA bundles from the environment keep working. Raises Failure `missing_dependency`.
-    """
-    try:
-        import requests  # --help and --dry-run work without it
-        from requests.adapters import HTTPAdapter
-    except ImportError:
-        raise Failure("missing_dependency", "the Python package requests is not installed") from None
-    session = requests.Session()
-    session.headers["User-Agent"] = f"legnext-midjourney/{__version__}"
-    # A session that has an auth of its own does not look into ~/.netrc; this one adds nothing.
-    session.auth = lambda request: request
-    adapter = HTTPAdapter(pool_maxsize=64)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
 
 
 def back_off(
@@ -184,30 +248,165 @@ def back_off(
     return pause if retry_after is None else max(pause, min(retry_after, LONGEST_PAUSE))
 
 
-class TimedOut(Exception):  # noqa: N818 - a state of affairs
-    """The whole exchange took longer than it was given."""
+# --- The session ------------------------------------------------------------------------------------------
+
+# For requests an empty proxy is one that is given and is none; it looks for no other.
+_DIRECTLY = {"http": "", "all": ""}
 
 
-def within(seconds: float, call: Callable[[], Result]) -> Result:
-    """Return what `call` returns, or raise TimedOut after `seconds`.
+class Session:
+    """Connections that are kept open, to the API or to image hosts."""
 
-    The time-out of requests bounds the gap between two bytes, so a server that sends a byte now and then
-    could hold a run for hours, and a name look-up is not bounded at all. The thread that is given up on
-    ends with the process.
+    def __init__(self) -> None:
+        """Prepare; nothing is sent. Raises Failure `missing_dependency`."""
+        self._session = _new_session()
+
+    @contextlib.contextmanager
+    def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        seconds: float,
+        gap: float,
+        headers: Mapping[str, str | None] | None = None,
+        data: Outgoing | None = None,
+    ) -> Iterator[requests.Response]:
+        """Send a request and give its answer, headers read, body to come; no redirect is followed.
+
+        All of it, body included, is over within `seconds`, and within `gap` seconds of silence: the time-out
+        of requests bounds the gap alone, so that a server that drips could hold a run for hours. Only a
+        name look-up is not bounded but by the system.
+        """
+        _exchange.until = time.monotonic() + seconds
+        with self._session.request(
+            method,
+            url,
+            data=data,
+            headers={"Accept-Encoding": "identity", **(headers or {})},  # what is small stays small
+            timeout=(min(CONNECT_SECONDS, seconds), min(gap, seconds)),
+            allow_redirects=False,  # requests would carry the key to another host
+            stream=True,  # so that the size is bounded
+            proxies=_DIRECTLY if url.lower().startswith("http:") else None,  # loopback, and the key in clear
+        ) as response:
+            yield response
+
+
+def pieces(response: requests.Response) -> Iterator[bytes]:
+    """Yield the body as it arrives, at most PIECE bytes at a time. Raises Broken where it is not whole.
+
+    A gateway may pack what nobody asked it to; gzip is unpacked in steps, so that 2 KB never become 4 GB of
+    memory at once, as they did with "gzip, gzip" and urllib3 2.0.
     """
-    box: SimpleQueue[tuple[Result | None, BaseException | None]] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            box.put((call(), None))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
-            box.put((None, error))
-
-    Thread(target=run, daemon=True).start()
+    coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    raw = response.raw.stream(PIECE, decode_content=False)
     try:
-        result, error = box.get(timeout=seconds)
-    except Empty:
-        raise TimedOut(f"no whole answer within {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return cast("Result", result)
+        if coding == "gzip":
+            yield from _unpacked(raw)
+        elif coding in ("", "identity"):
+            yield from raw
+        else:
+            raise ValueError(f"packed as {coding[:80]!r}, which was not asked for")
+    except Exception as error:
+        raise Broken(innermost(error)) from error
+
+
+def _unpacked(packed: Iterator[bytes]) -> Iterator[bytes]:
+    import zlib
+
+    unpack = zlib.decompressobj(31)
+    for piece in packed:
+        left = piece
+        while left and not unpack.eof:
+            yield unpack.decompress(left, PIECE)
+            left = unpack.unconsumed_tail
+    if not unpack.eof:
+        raise ValueError("the packed body is cut off")
+
+
+def _new_session() -> requests.Session:
+    try:
+        import requests
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "requests"
+        what = "is not installed" if missing else f"cannot be imported: {error}"
+        raise Failure("missing_dependency", f"the Python package requests {what}") from None
+    session = requests.Session()
+    session.headers["User-Agent"] = f"legnext-midjourney/{__version__}"
+    # A session that has an auth of its own does not look into ~/.netrc; this one adds nothing.
+    session.auth = lambda request: request
+    # requests reads the other two variables by itself, and before this one.
+    session.verify = os.environ.get("SSL_CERT_FILE") or True
+    adapter = _adapter()
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def _adapter() -> requests.adapters.HTTPAdapter:
+    """Return an adapter whose connections read past interim answers, and keep to the exchange's time."""
+    from http.client import HTTPResponse
+    from io import BufferedReader, RawIOBase
+
+    from requests.adapters import HTTPAdapter
+    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+
+    class InTime(RawIOBase):
+        """The bytes of a socket, for as long as the exchange may take."""
+
+        def __init__(self, sock: object) -> None:
+            self._sock = sock
+            self._gap = sock.gettimeout()  # type: ignore[attr-defined]
+            self._bytes = sock.makefile("rb", buffering=0)  # type: ignore[attr-defined]
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: object) -> int | None:
+            left = _exchange.until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the whole exchange took too long")
+            self._sock.settimeout(left if self._gap is None else min(left, self._gap))  # type: ignore[attr-defined]
+            count: int | None = self._bytes.readinto(buffer)
+            return count
+
+        def close(self) -> None:
+            self._bytes.close()
+            super().close()
+
+    class Answer(HTTPResponse):
+        """An answer whose interim answers (1xx) are read past.
+
+        http.client takes a 103 for the answer, so that the real one waited in the connection for the next
+        request: 11 of 16 looks got another job's pictures.
+        """
+
+        def __init__(self, sock: object, *args: object, **options: object) -> None:
+            super().__init__(sock, *args, **options)  # type: ignore[arg-type]
+            self.fp = BufferedReader(InTime(sock))
+
+        def begin(self) -> None:
+            super().begin()
+            while 100 <= self.status < 200 and self.status != 101:
+                self.headers = self.msg = None  # type: ignore[assignment]
+                super().begin()
+            if self.status == 101:
+                self.will_close = True
+
+    def with_answers(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+        connection = type("Connection", (pool.ConnectionCls,), {"response_class": Answer})
+        return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+
+    pools = {"http": with_answers(HTTPConnectionPool), "https": with_answers(HTTPSConnectionPool)}
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *args: object, **options: object) -> None:
+            super().init_poolmanager(*args, **options)  # type: ignore[arg-type]
+            self.poolmanager.pool_classes_by_scheme = pools
+
+        def proxy_manager_for(self, *args: object, **options: object) -> object:
+            manager = super().proxy_manager_for(*args, **options)  # type: ignore[arg-type]
+            manager.pool_classes_by_scheme = pools
+            return manager
+
+    return Adapter(pool_maxsize=64)

@@ -1,4 +1,4 @@
-"""--resume: the very same command, run again after any end, pays for nothing twice."""
+"""The very same command, run again after any end, pays for nothing twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from legnext.disk.gallery import Gallery
 from legnext.disk.output_dir import OutputDir, Record, Trace
+from legnext.errors import BUYS_ANEW, BUYS_NOTHING
 from legnext.job import ENDED, Job, parse_job
 from legnext.jobs.batch import claim
 from running import SMALL, Result, Running, run
@@ -25,7 +27,7 @@ NAMES = {"job.json", "grid.png", "1.png", "2.png", "3.png", "4.png"}
 
 
 def batch(sandbox: Sandbox, directory: Path, prompts: list[str], *words: str) -> Running:
-    words = ("--prompts-file", "-", *QUICK, "--output-dir", str(directory), "--resume", *words)
+    words = ("--prompts-file", "-", *QUICK, "--output-dir", str(directory), *words)
     return Running(GENERATE, *words, sandbox=sandbox, stdin="\n".join(prompts))
 
 
@@ -54,7 +56,7 @@ def test_after_sigkill_the_same_command_pays_for_nothing_twice(sandbox: Sandbox,
         looked_at(sandbox, 4)
         sandbox.wait_for("image", 10)
         running.wait_for('"index"', on="stdout")
-        running.process.kill()
+        running.kill()
         running.end()
     assert sandbox.posts == 4
     sandbox.faults.clear()
@@ -84,7 +86,8 @@ def test_what_is_complete_and_whole_is_only_reported(sandbox: Sandbox, tmp_path:
     sandbox.close()  # nobody is asked
     second = whole(sandbox, tmp_path, ["a cat", "a dog"])
     assert second.code == 0
-    assert sorted(second.objects, key=ids_key) == sorted(first.objects, key=ids_key)
+    told = [{**body, "earlier": True} for body in sorted(first.objects, key=ids_key)]
+    assert sorted(second.objects, key=ids_key) == told
 
 
 def ids_key(body: dict[str, Any]) -> int:
@@ -105,7 +108,7 @@ def test_only_the_images_that_are_missing_or_damaged_are_fetched(sandbox: Sandbo
 
 def test_a_job_that_runs_is_waited_for_and_its_id_told(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.service_time = NEVER
-    command = (GENERATE, "a cat", *QUICK, "--output-dir", str(tmp_path), "--resume")
+    command = (GENERATE, "a cat", *QUICK, "--output-dir", str(tmp_path))
     assert run(*command, "--max-wait", "0", sandbox=sandbox).code == 6
     (job_id,) = sandbox.jobs
     with Running(*command, "--quiet", sandbox=sandbox) as running:
@@ -133,13 +136,40 @@ def test_the_same_prompt_three_times_claims_three_records(sandbox: Sandbox, tmp_
     assert sandbox.posts == 4
 
 
-def test_a_failed_job_is_submitted_again(sandbox: Sandbox, tmp_path: Path) -> None:
-    first = whole(sandbox, tmp_path, ["a cat fails-later", "a dog"])
-    second = whole(sandbox, tmp_path, ["a cat fails-later", "a dog"])
+def test_a_failed_job_is_reported_and_only_submitted_again_where_asked(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    prompts = ["a cat fails-later", "a dog"]
+    first, second = (whole(sandbox, tmp_path, prompts) for _ in range(2))
     assert (first.code, second.code) == (5, 5)
-    assert ids(first)[0] != ids(second)[0]
-    assert ids(first)[1] == ids(second)[1]
+    assert ids(first) == ids(second)
+    assert sandbox.posts == 2
+    third = whole(sandbox, tmp_path, prompts, "--retry-failed")
+    assert ids(first)[0] != ids(third)[0]
+    assert ids(first)[1] == ids(third)[1]
     assert sandbox.posts == 3
+
+
+def test_again_buys_anew_what_is_on_record(sandbox: Sandbox, tmp_path: Path) -> None:
+    first = whole(sandbox, tmp_path, ["a cat"])
+    second = whole(sandbox, tmp_path, ["a cat"], "--again")
+    assert ids(first) != ids(second)
+    assert "earlier" not in second.only
+    assert sandbox.posts == 2
+    sandbox.faults.append(Fault("submit", action="close"))
+    for _ in range(2):
+        assert whole(sandbox, tmp_path, ["a cat"], "--again").code == 7, "not what nobody knows of"
+    assert sandbox.posts == 3
+
+
+@pytest.mark.parametrize(("words", "safe"), [((), True), (("--again",), False)])
+def test_only_a_command_that_buys_nothing_is_said_to(
+    sandbox: Sandbox, tmp_path: Path, words: tuple[str, ...], safe: bool
+) -> None:
+    sandbox.service_time = NEVER
+    result = whole(sandbox, tmp_path, ["a cat"], "--max-wait", "0", *words)
+    assert result.code == 6
+    assert (BUYS_NOTHING in result.error["hint"], BUYS_ANEW in result.error["hint"]) == (safe, not safe)
 
 
 def test_a_record_of_another_tool_or_prompt_is_left_alone(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -156,7 +186,6 @@ def test_a_record_of_another_tool_or_prompt_is_left_alone(sandbox: Sandbox, tmp_
 DAMAGED = {
     "cut": b'{"job_id": "89fc70ee-',
     "deep": b"[" * 100_000,
-    "a folder": None,
 }
 
 
@@ -167,10 +196,7 @@ def test_a_damaged_record_is_reported_once_and_ends_nothing(
     (job_id,) = ids(whole(sandbox, tmp_path, ["a cat"]))
     record, content = tmp_path / job_id / "job.json", DAMAGED[name]
     record.unlink()
-    if content is None:
-        record.mkdir()
-    else:
-        record.write_bytes(content)
+    record.write_bytes(content)
     result = whole(sandbox, tmp_path, ["a cat"])
     assert (result.code, sandbox.posts) == (0, 2)
     assert result.stderr.count(f"damaged record {record}") == 1
@@ -182,7 +208,8 @@ def test_numbers_that_json_has_not_are_dropped_from_a_record(sandbox: Sandbox, t
     record.write_text(record.read_text().replace('"consume": 80', '"consume": NaN, "frozen": 1e999'))
     result = whole(sandbox, tmp_path, ["a cat"])
     assert (ids(result), result.code) == ([job_id], 0)
-    assert result.only["meta"]["usage"] == {"type": "point"}
+    usage = run("get_task.py", job_id, "--output-dir", str(tmp_path), sandbox=sandbox).only["meta"]["usage"]
+    assert usage == {"type": "point"}
 
 
 @pytest.mark.parametrize(("action", "after_effect"), [("close", True), ("reset", False)])
@@ -236,7 +263,7 @@ times = st.none() | st.sampled_from(["2025-12-24T04:24:18Z", "2025-12-24T04:24:1
 statuses = st.sampled_from([*ENDED, "pending", "retry"])
 # What the service may say: any body that names a status.
 jobs = st.builds(
-    lambda body, status: parse_job({**body, "status": status}, JOB_ID),
+    lambda body, status: parse_job({**body, "status": status, "job_id": JOB_ID}, JOB_ID),
     st.dictionaries(fields, values),
     statuses,
 )
@@ -279,9 +306,14 @@ def test_whatever_stands_in_a_record_or_a_trace_can_be_met(records: OutputDir, c
         json.dumps(record.job.as_json(), allow_nan=False)
     for trace in records.traces():
         assert isinstance(trace.prompt, str)
-    records.changed()
-    records.close()
+    page = Gallery(records, str)
+    page.changed()
+    page.close()
     assert records.gallery.read_bytes().startswith(b"<!doctype html>")
+
+
+def rank(record: Record) -> int:
+    return {"completed": 0, "failed": 2}.get(record.job.status, 1)
 
 
 prompts = st.lists(st.sampled_from("abc"), max_size=6)
@@ -290,24 +322,24 @@ left_over = st.builds(Trace, st.integers().map(lambda n: Path(f"submit-{n}")), s
 
 
 @settings(max_examples=50)
-@given(prompts, st.lists(kept), st.lists(left_over))
+@given(prompts, st.lists(kept), st.lists(left_over), st.booleans())
 def test_each_prompt_claims_one_of_its_own_and_none_is_claimed_twice(
-    prompts: list[str], records: list[Record], traces: list[Trace]
+    prompts: list[str], records: list[Record], traces: list[Trace], retry_failed: bool
 ) -> None:
-    claimed = claim(prompts, records, traces)
+    claimed = claim(prompts, records, traces, retry_failed=retry_failed)
     assert len(claimed) == len(prompts)
-    usable = [record for record in records if record.job.status != "failed"]
+    usable = [record for record in records if not (retry_failed and record.job.status == "failed")]
     for prompt in set(prompts):
         mine = [found for wanted, found in zip(prompts, claimed, strict=True) if wanted == prompt]
         its_records = [r for r in usable if r.prompt == prompt]
-        its_traces = [trace for trace in traces if trace.prompt == prompt]
-        # Completed ones, then those that run, the older first; then what nobody knows; the rest is submitted.
-        in_turn = sorted((not r.job.completed, r.submitted_at or "") for r in its_records)
-        in_turn += [(True, "unknown")] * len(its_traces) + [(True, "submit")] * len(mine)
+        its_traces = [trace for trace in traces if trace.prompt == prompt and not trace.held]
+        # Completed ones, those that run, failed ones; what nobody knows; the rest is submitted.
+        in_turn = sorted((rank(r), r.submitted_at or "") for r in its_records)
+        in_turn += [(3, "unknown")] * len(its_traces) + [(3, "submit")] * len(mine)
         assert [
-            (not found.job.completed, found.submitted_at or "")
+            (rank(found), found.submitted_at or "")
             if isinstance(found, Record)
-            else (True, "unknown" if found else "submit")
+            else (3, "unknown" if found else "submit")
             for found in mine
         ] == in_turn[: len(mine)]
         taken = [id(found) for found in mine if found]
