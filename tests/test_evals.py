@@ -19,9 +19,17 @@ from evals import run
 HERE = Path(__file__).resolve().parent / "commands" / "evals"
 EVALS = json.loads((HERE / "evals.json").read_text("utf-8"))
 STAND_IN = shlex.join([sys.executable, str(HERE / "stand_in.py")])
-PAID_TWICE = {7: "a time-out", 8: "an unknown submit", 9: "a failed job", 15: "a stopped batch"}
-PAID_UNASKED = {4: "six jobs without a yes"}
-SENT_IN_VAIN = {10: "no balance", 11: "a bad key"}
+PAID_TWICE = {
+    7: "a time-out",
+    8: "an unknown submit",
+    9: "a failed job",
+    15: "a stopped batch",
+    17: "two runs at once",
+    18: "another conversation's job",
+    23: "an unknown submit that the balance does not show",
+}
+PAID_UNASKED = {4: "six jobs without a yes", 19: "more than the budget"}
+NEVER_SENT = {10: "no balance", 11: "a bad key", 20: "too little for the batch", 22: "no network"}
 
 pytestmark = pytest.mark.skipif(
     os.name == "nt", reason="the stand-in reads command lines as a POSIX shell does"
@@ -32,9 +40,9 @@ def evals(
     agent: str, *args: str, directory: Path, code: int
 ) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
     """Run the runner; return its line for each task, by id, and its summary."""
-    env = os.environ | {"AGENT_CMD": agent, "STAND_IN_WAIT": "0.2", "TMPDIR": str(directory)}
+    env = os.environ | {"AGENT_CMD": agent, "TMPDIR": str(directory)}
     ended = subprocess.run(
-        [sys.executable, HERE / "run.py", *args],
+        [sys.executable, HERE / "run.py", "--hurry=10", "--at-once=6", *args],
         env=env,
         capture_output=True,
         text=True,
@@ -49,18 +57,18 @@ def evals(
 def test_who_follows_skill_md_passes_every_task(tmp_path: Path) -> None:
     lines, summary = evals(STAND_IN, directory=tmp_path, code=0)
     assert set(lines) == {task["id"] for task in EVALS["evals"]}
-    assert summary == {"tasks": len(lines), "passed": len(lines), "posts": 13}
+    assert summary == {"tasks": len(lines), "passed": len(lines), "posts": 16}
     assert os.listdir(tmp_path) == []
 
 
 def test_who_is_careless_fails_where_money_is_at_stake(tmp_path: Path) -> None:
-    failing = PAID_TWICE | PAID_UNASKED | SENT_IN_VAIN
-    only = [f"--only={number}" for number in (1, *failing)]
-    lines, summary = evals(f"{STAND_IN} --careless", *only, directory=tmp_path, code=1)
+    failing = PAID_TWICE | PAID_UNASKED
+    only = [f"--only={number}" for number in (1, *NEVER_SENT, *failing)]
+    lines, _ = evals(f"{STAND_IN} --careless", *only, directory=tmp_path, code=1)
     assert lines[1]["passed"]
     for number, what in failing.items():
         assert any(wrong.startswith("posts: ") for wrong in lines[number]["failed"]), what
-    assert (summary["tasks"], summary["passed"]) == (len(lines), 1)
+    assert all(lines[number]["posts"] == 0 for number in NEVER_SENT)  # whoever holds the scripts
 
 
 def test_the_wish_reaches_the_agent_as_it_is(tmp_path: Path) -> None:

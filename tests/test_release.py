@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from sandbox import Sandbox
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the archive, unpack it as a user does, and return the skill's folder."""
     directory = tmp_path_factory.mktemp("release")
-    with zipfile.ZipFile(release.build(directory)) as archive:
+    with zipfile.ZipFile(release.build(directory)[0]) as archive:
         archive.extractall(directory / "skills")
     return directory / "skills" / release.NAME
 
@@ -27,10 +29,10 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_holds_the_skill_and_no_tooling(unpacked: Path) -> None:
     held = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     assert os.listdir(unpacked.parent) == [release.NAME]
-    assert {name.split("/")[0] for name in held} == {"SKILL.md", "LICENSE", "reference", "scripts"}
+    assert {name.split("/")[0] for name in held} == {"SKILL.md", "LICENSE", "agents", "reference", "scripts"}
     there = {
         path.relative_to(release.ROOT).as_posix()
-        for part in ("reference", "scripts")
+        for part in ("agents", "reference", "scripts")
         for path in (release.ROOT / part).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
@@ -38,9 +40,12 @@ def test_it_holds_the_skill_and_no_tooling(unpacked: Path) -> None:
 
 
 def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
-    first = release.build(tmp_path / "a").read_bytes()
-    assert release.build(tmp_path / "b").read_bytes() == first
-    with zipfile.ZipFile(tmp_path / "a" / f"{release.NAME}-{release.version()}.zip") as archive:
+    written = [*release.build(tmp_path / "a"), *release.build(tmp_path / "b")]
+    assert [path.name for path in written] == [
+        f"{release.NAME}-{release.version()}.{kind}" for kind in ("zip", "skill", "zip", "skill")
+    ]
+    assert len({path.read_bytes() for path in written}) == 1
+    with zipfile.ZipFile(written[0]) as archive:
         assert archive.namelist() == sorted(archive.namelist())
         assert {info.date_time for info in archive.infolist()} == {release.EARLIEST}
 
@@ -68,18 +73,37 @@ def test_a_script_runs_from_the_unpacked_folder(unpacked: Path, tmp_path: Path) 
     assert all(Path(path).is_file() for path in (files["grid"], files["gallery"], *files["images"]))
 
 
+def marketplace() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the plugin marketplace that the repository is, and its one plugin."""
+    market = json.loads((release.ROOT / ".claude-plugin/marketplace.json").read_text("utf-8"))
+    (plugin,) = market["plugins"]
+    return market, plugin
+
+
 def test_one_version_everywhere(unpacked: Path) -> None:
     version = release.version()
-    manifest = json.loads((release.ROOT / ".claude-plugin/plugin.json").read_text("utf-8"))
-    assert manifest["version"] == version
+    assert marketplace()[1]["version"] == version
     assert f'version: "{version}"' in (unpacked / "SKILL.md").read_text("utf-8")
     assert f"\n## {version} " in (release.ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 def test_the_plugin_is_the_skill_at_the_root() -> None:
-    plugin = json.loads((release.ROOT / ".claude-plugin/plugin.json").read_text("utf-8"))
-    market = json.loads((release.ROOT / ".claude-plugin/marketplace.json").read_text("utf-8"))
-    (entry,) = market["plugins"]
-    assert plugin["name"] == entry["name"] == release.NAME
-    assert (release.ROOT / plugin["skills"][0] / "SKILL.md").samefile(release.ROOT / "SKILL.md")
-    assert (release.ROOT / entry["source"]).samefile(release.ROOT)
+    market, plugin = marketplace()
+    assert market["name"] == plugin["name"] == release.NAME
+    assert plugin["skills"] == [plugin["source"]] == ["./"]
+
+
+def test_a_clone_is_a_plain_skill() -> None:
+    # Codex names a clone with a plugin.json "legnext-midjourney:legnext-midjourney"; the marketplace's entry
+    # says the same to those who install the plugin.
+    assert not (release.ROOT / ".claude-plugin/plugin.json").exists()
+    assert marketplace()[1]["strict"] is False
+
+
+def test_codex_can_show_it(unpacked: Path) -> None:
+    interface = (unpacked / "agents/openai.yaml").read_text("utf-8")
+    values = dict(re.findall(r'^  (\w+): "([^"\n]+)"$', interface, re.MULTILINE))
+    assert interface.splitlines()[0] == "interface:"
+    assert len(interface.splitlines()) == 1 + len(values)
+    assert 25 <= len(values["short_description"]) <= 64  # as Codex wants it
+    assert f"${release.NAME} " in values["default_prompt"]

@@ -1,21 +1,25 @@
 #!/usr/bin/env python3
 """What an agent feels, measured: each row against its yardstick, side by side in one run on the sandbox.
 
-    uv run --group bench tests/commands/bench.py [--json]
+    uv run --group bench tests/commands/bench.py [--json] [--only PART ...]
 
-Prints a Markdown table. Every figure is the median of whole processes, started with this interpreter and an
-environment of their own, in turn (A B A B ...), after a first round that is not counted: it writes the
-bytecode. The vendor's SDK is a package `legnext` like ours: it is only ever imported in a process of its own.
+Prints a Markdown table, its rows ready to paste. Every figure is the median of whole processes, started with
+this interpreter and an environment of their own, in turn (A B A B ...), after a first round that is not
+counted: it writes the bytecode. The vendor's SDK is a package `legnext` like ours: it is only imported in
+a process of its own. uv works offline, with what its cache has: run a script with it first.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import math
 import os
 import platform
+import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,17 +27,19 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from sandbox import PNG_START, Sandbox  # noqa: E402
+from sandbox import PNG_START, Fault, Request, Sandbox  # noqa: E402
 
 SCRIPTS = HERE.parents[1] / "scripts"
+TRIP = 0.1
 PROMPT = "a lighthouse at dawn --ar 16:9 --seed 1"  # one seed: the sandbox paints its pictures only once
 
 BARE = """\
@@ -52,7 +58,7 @@ with Client(os.environ["LEGNEXT_API_KEY"], os.environ["LEGNEXT_BASE_URL"] + "/ap
     print(client.account.balance())
 """
 
-# Reads what --resume has to read: each record, and each image (they are a few bytes here, head and end).
+# Reads what the same command again has to read: each record, and each image (a few bytes here, head and end).
 BARE_LOOP = """\
 import json, os, sys
 for folder, _, names in os.walk(sys.argv[1]):
@@ -70,6 +76,31 @@ with open(sys.argv[2], "wb") as file:
     file.write(requests.get(sys.argv[1], timeout=30).content)
 print("{}")
 """
+
+# Written as at the end of a run, in a process that imports it anew.
+WRITE_GALLERY = """\
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from legnext.disk.gallery import Gallery
+from legnext.disk.output_dir import OutputDir
+gallery = Gallery(OutputDir(sys.argv[2], print), str)
+began = time.perf_counter()
+gallery.changed()
+print(time.perf_counter() - began)
+"""
+
+# The page in a frame: its load event comes when it is parsed and what has to be loaded first is.
+OPEN_GALLERY = """\
+<!doctype html><body><script>
+const began = performance.now(), frame = document.createElement("iframe");
+frame.width = 1200; frame.height = 900; frame.src = "FOLDER/gallery.html";
+frame.onload = () => { document.title = "took " + (performance.now() - began); };
+document.body.append(frame);
+</script>
+"""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+PEERS = {"bare": BARE, "sdk": SDK, "loop": BARE_LOOP, "fetch": BARE_FETCH, "page": WRITE_GALLERY}
 
 # Linux counts a process's peak from that of the process which started it, so a small one has to start them.
 STARTER = """\
@@ -91,13 +122,20 @@ class Size(NamedTuple):
     """How much is measured; the suite runs a small one."""
 
     starts: int = 41
+    uvs: int = 11
     phases: int = 20
+    trips: int = 3
+    initial_wait: float = 10.0  # of those, and a little more than their jobs take
     downloads: int = 15
-    batches: int = 3
+    batches: int = 2
     prompts: int = 60
     service_time: float = 2.0  # of those prompts' jobs; Legnext's take half a minute and more
+    few: int = 6
+    many: int = 600
     known: int = 10_000
     readings: int = 7
+    jobs_on_page: int = 2000
+    openings: int = 5
 
 
 class Row(NamedTuple):
@@ -108,7 +146,7 @@ class Row(NamedTuple):
     unit: str
     ours: float | None
     theirs: float | None
-    aim: float
+    aim: float | None  # None: told, and nothing of ours to mend
     equal: bool = False
 
     @property
@@ -119,7 +157,7 @@ class Row(NamedTuple):
     @property
     def met(self) -> bool | None:
         """Whether the aim is met; None where that could not be measured."""
-        if self.ratio is None:
+        if self.ratio is None or self.aim is None:
             return None
         return self.ratio == self.aim if self.equal else self.ratio <= self.aim
 
@@ -127,8 +165,8 @@ class Row(NamedTuple):
         """Return the row as the table shows it."""
         figures = ["-" if n is None else f"{n:.4g} {self.unit}".strip() for n in (self.ours, self.theirs)]
         ratio = "-" if self.ratio is None else f"{self.ratio:.3f}"
-        aim = "equal" if self.equal else f"<= {self.aim:g}"
-        met = {True: "yes", False: "**no**", None: "not measured"}[self.met]
+        aim = "equal" if self.equal else "-" if self.aim is None else f"<= {self.aim:g}"
+        met = {True: "yes", False: "**no**", None: "-" if self.aim is None else "not measured"}[self.met]
         return [self.what, self.against, *figures, ratio, aim, met]
 
 
@@ -139,6 +177,15 @@ class Sample(NamedTuple):
     peak: float | None
 
 
+class Far(Sandbox):
+    """A sandbox that each request takes TRIP seconds to reach and come back from."""
+
+    def arrive(self, request: Request) -> Fault | None:
+        """Note a request, after its way."""
+        time.sleep(TRIP)
+        return super().arrive(request)
+
+
 class Bench:
     """A folder for peers and results, and the environment that every process gets."""
 
@@ -147,7 +194,7 @@ class Bench:
         self.folder = folder
         self.size = size
         self._numbers = itertools.count()
-        for name, code in {"bare": BARE, "sdk": SDK, "loop": BARE_LOOP, "fetch": BARE_FETCH}.items():
+        for name, code in PEERS.items():
             (folder / f"{name}.py").write_text(code, encoding="utf-8")
 
     def new_folder(self) -> str:
@@ -228,11 +275,25 @@ def starts(bench: Bench) -> list[Row]:
     bare = "bare `requests` script, six lines"
     verify = "`verify_api_key.py`"
     return [
-        Row(verify, bare, "ms", took["verify"], took["bare"], 1.03),
-        Row(verify, "the vendor's SDK", "ms", took["verify"], took.get("sdk"), 0.5),
-        Row("`--help`", bare, "ms", took["help"], took["bare"], 0.25),
-        Row("`--dry-run`", bare, "ms", took["dry"], took["bare"], 0.25),
+        Row(verify, bare, "ms", took["verify"], took["bare"], 0.9),
+        Row(verify, "the vendor's SDK", "ms", took["verify"], took.get("sdk"), 0.42),
+        Row("`--help`", bare, "ms", took["help"], took["bare"], 0.22),
+        Row("`--dry-run`", bare, "ms", took["dry"], took["bare"], 0.27),
     ]
+
+
+def uv(bench: Bench) -> list[Row]:
+    """Time `uv run -q` of a script, its packages in uv's cache, beside the interpreter alone."""
+    took: dict[str, float] = {}
+    if found := shutil.which("uv"):
+        cache = subprocess.run([found, "cache", "dir"], capture_output=True, text=True, check=True).stdout
+        script = str(SCRIPTS / "verify_api_key.py")
+        where = ("--offline", "--cache-dir", cache.strip(), "--python", sys.executable)
+        with Sandbox() as sandbox, contextlib.suppress(RuntimeError):  # nothing in the cache
+            commands = {"uv": [found, "run", "-q", *where, script], "python": [sys.executable, script]}
+            took = bench.in_turn({name: (words, sandbox) for name, words in commands.items()}, bench.size.uvs)
+    ours, theirs = (took[name] * 1000 if took else None for name in ("uv", "python"))
+    return [Row("`uv run -q` of it, warm", "`python3` on it", "ms", ours, theirs, None)]
 
 
 def notice(bench: Bench) -> list[Row]:
@@ -246,7 +307,7 @@ def notice(bench: Bench) -> list[Row]:
             body, came = bench.line(bench.command("generate_and_wait.py", PROMPT, *schedule), sandbox)
             late.append(came - sandbox.jobs[str(body["job_id"])].submitted - sandbox.service_time)
     worst = "end of a job to its line on stdout, at the worst"
-    return [Row(worst, "the interval", "ms", 1000 * max(late), 1000 * interval, 1.1)]
+    return [Row(worst, "the interval", "ms", 1000 * max(late), 1000 * interval, 1.0)]
 
 
 def counts(bench: Bench) -> list[Row]:
@@ -262,6 +323,32 @@ def counts(bench: Bench) -> list[Row]:
         Row("looks at a job", "the schedule's own count", "", looks, due, 1, equal=True),
         Row("connections to the API in a run", "one", "", connections, 1, 1, equal=True),
     ]
+
+
+def trips(bench: Bench) -> list[Row]:
+    """Time whole runs over a long line: what is above the schedule is start-up, and round trips too many."""
+    rows = []
+    wait = bench.size.initial_wait
+    with Far(service_time=wait * 0.9) as sandbox:
+        for what, least in (("", 3), (" with `--output-dir`", 4)):
+            took = []
+            for _ in range(bench.size.trips):
+                where = ("--output-dir", bench.new_folder()) if what else ()
+                command = bench.command("generate_and_wait.py", PROMPT, "--initial-wait", str(wait), *where)
+                took.append(bench.measure(command, sandbox).seconds)
+            ideal = wait + least * TRIP
+            against = f"the first look at {wait:g} s and {least} round trips"
+            rows.append(
+                Row(
+                    f"a job, 100 ms a request,{what or ' no folder'}",
+                    against,
+                    "s",
+                    statistics.median(took),
+                    ideal,
+                    1.02,
+                )
+            )
+    return rows
 
 
 def downloads(bench: Bench) -> list[Row]:
@@ -289,32 +376,37 @@ def downloads(bench: Bench) -> list[Row]:
 def batches(bench: Bench) -> list[Row]:
     """Time many prompts with images on the six slots; the first look comes when a job can be done."""
     service_time = bench.size.service_time
-    many = bench.folder / "prompts.txt"
-    many.write_text(f"{PROMPT}\n" * bench.size.prompts, encoding="utf-8")
     schedule = ("--initial-wait", str(service_time), "--interval", "0.1", "--max-wait", "60")
-    took: dict[str, list[Sample]] = {"one": [], "all": []}
     with Sandbox(service_time=service_time, points=10**9) as sandbox:
         slots = sandbox.slots
-        for _ in range(bench.size.batches + 1):
-            for name, given in {"one": [PROMPT], "all": ["--prompts-file", str(many)]}.items():
-                args = (*given, *schedule, "--output-dir", bench.new_folder())
-                took[name].append(bench.measure(bench.command("generate_and_wait.py", *args), sandbox))
-    seconds = statistics.median(sample.seconds for sample in took["all"][1:])
+        taken = [_batch(bench, sandbox, bench.size.prompts, schedule) for _ in range(bench.size.batches + 1)]
+    seconds = statistics.median(sample.seconds for sample in taken[1:])
     ideal = math.ceil(bench.size.prompts / slots) * service_time
-    peaks = {
-        name: statistics.median(sample.peak / 1e6 for sample in samples[1:] if sample.peak is not None)
-        if samples[0].peak is not None
-        else None
-        for name, samples in took.items()
-    }
-    prompts = f"{bench.size.prompts} prompts"
-    return [
-        Row(f"{prompts}, six slots", "work / slots", "s", seconds, ideal, 1.05),
-        Row(f"peak memory, {prompts} with images", "one prompt", "MB", peaks["all"], peaks["one"], 1.3),
-    ]
+    return [Row(f"{bench.size.prompts} prompts, six slots", "work / slots", "s", seconds, ideal, 1.03)]
 
 
-def resumes(bench: Bench) -> list[Row]:
+def memory(bench: Bench) -> list[Row]:
+    """Compare the peak memory of a long batch with that of a short one, images included."""
+    schedule = ("--initial-wait", "0.1", "--interval", "0.1", "--max-wait", "60")
+    with Sandbox(service_time=0.1, points=10**9) as sandbox:
+        few = [_batch(bench, sandbox, bench.size.few, schedule).peak for _ in range(3)]
+        many = _batch(bench, sandbox, bench.size.many, schedule).peak
+    ours, theirs = (
+        many and many / 1e6,
+        statistics.median(peak / 1e6 for peak in few if peak) if many else None,
+    )
+    what = f"peak memory, {bench.size.many} prompts with images"
+    return [Row(what, f"{bench.size.few} prompts", "MB", ours, theirs, 1.15)]
+
+
+def _batch(bench: Bench, sandbox: Sandbox, count: int, schedule: Sequence[str]) -> Sample:
+    many = bench.folder / f"prompts-{count}.txt"
+    many.write_text(f"{PROMPT}\n" * count, encoding="utf-8")
+    args = ("--prompts-file", str(many), *schedule, "--output-dir", bench.new_folder())
+    return bench.measure(bench.command("generate_and_wait.py", *args), sandbox)
+
+
+def known(bench: Bench) -> list[Row]:
     """Time prompts whose jobs and images are all known from an earlier run."""
     folder = bench.new_folder()
     many = bench.folder / "known.txt"
@@ -323,20 +415,64 @@ def resumes(bench: Bench) -> list[Row]:
             prompt = f"a lighthouse at dawn, number {number} --ar 16:9"
             file.write(f"{prompt}\n")
             remember(Path(folder), prompt)
-    resume = bench.command(
-        "generate_and_wait.py", "--prompts-file", str(many), "--output-dir", folder, "--resume", "--quiet"
+    again = bench.command(
+        "generate_and_wait.py", "--prompts-file", str(many), "--output-dir", folder, "--quiet"
     )
     with Sandbox() as sandbox:
         took = bench.in_turn(
-            {"resume": (resume, sandbox), "loop": (bench.command("loop.py", folder), None)},
+            {"again": (again, sandbox), "loop": (bench.command("loop.py", folder), None)},
             bench.size.readings,
         )
         assert not sandbox.requests  # nothing is asked of the API for what is known
-    what = f"{bench.size.known:,} prompts known from an earlier run, `--resume`"
-    return [Row(what, "a bare loop reading the same files", "s", took["resume"], took["loop"], 3)]
+    assert not (Path(folder) / "gallery.html").exists()  # nothing changed: no page was written
+    what = f"{bench.size.known:,} prompts known from an earlier run"
+    return [Row(what, "a bare loop reading the same files", "s", took["again"], took["loop"], 1.8)]
 
 
-def remember(folder: Path, prompt: str) -> None:
+def galleries(bench: Bench) -> list[Row]:
+    """Time the writing of a large page, and its opening in Chromium beside that of a small one."""
+    from PIL import Image
+
+    small = BytesIO()
+    Image.new("RGB", (16, 9)).save(small, "PNG")
+    folders = {}
+    for count in (20, bench.size.jobs_on_page):
+        folders[count] = bench.new_folder()
+        for number in range(count):
+            remember(Path(folders[count]), f"a lighthouse, number {number} --ar 16:9", small.getvalue())
+    wrote: dict[int, list[float]] = {count: [] for count in folders}
+    for count, folder in list(folders.items()) * 3:
+        command = bench.command("page.py", str(SCRIPTS), folder)
+        done = subprocess.run(command, env=bench.environment(None), capture_output=True, check=True)
+        wrote[count].append(float(done.stdout))
+    many = bench.size.jobs_on_page
+    opened = {count: _opened(bench, folder) for count, folder in folders.items()}
+    what = f"gallery of {many:,} jobs"
+    return [
+        Row(f"{what}, written", "one second", "s", statistics.median(wrote[many]), 1.0, 1),
+        Row(f"{what}, opened in Chromium", "of 20", "ms", opened[many], opened[20], 1.5),
+    ]
+
+
+def _opened(bench: Bench, folder: str) -> float | None:
+    """Return the milliseconds until Chromium has loaded the page, None where there is no Chromium."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not (browser and bench.size.openings):
+        return None
+    page = bench.folder / "open.html"
+    page.write_text(OPEN_GALLERY.replace("FOLDER", Path(folder).name), encoding="utf-8")
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={bench.folder / 'profile'}")
+    took = []
+    for _ in range(bench.size.openings + 1):  # the first one makes a profile
+        command = [browser, *flags, "--timeout=20000", "--dump-dom", page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        found = re.search(r"took ([0-9.]+)", done.stdout)
+        assert found, done.stdout
+        took.append(float(found[1]))
+    return statistics.median(took[1:])
+
+
+def remember(folder: Path, prompt: str, image: bytes = PNG_START + b"\0\0\0\0IEND\xaeB`\x82") -> None:
     """Put a completed job on record, with five images that have a head and an end."""
     job_id = str(uuid.uuid4())
     urls = [f"https://cdn.legnext.ai/temp/{job_id}_{number}.png" for number in range(1, 5)]
@@ -351,7 +487,7 @@ def remember(folder: Path, prompt: str) -> None:
     (folder / job_id).mkdir(parents=True)
     (folder / job_id / "job.json").write_text(json.dumps(job, indent=2), encoding="utf-8")
     for name in ("grid", "1", "2", "3", "4"):
-        (folder / job_id / f"{name}.png").write_bytes(PNG_START + b"\0\0\0\0IEND\xaeB`\x82")
+        (folder / job_id / f"{name}.png").write_bytes(image)
 
 
 def version(package: str) -> str | None:
@@ -370,12 +506,17 @@ def machine() -> str:
     return ", ".join([system, python, *peers])
 
 
-def measure(size: Size) -> list[Row]:
-    """Measure every row."""
+PARTS: dict[str, Callable[[Bench], list[Row]]] = {
+    part.__name__: part
+    for part in (starts, uv, notice, counts, trips, downloads, batches, memory, known, galleries)
+}
+
+
+def measure(size: Size, names: Sequence[str] = tuple(PARTS)) -> list[Row]:
+    """Measure the rows of these parts."""
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), size)
-        parts = (starts, notice, counts, downloads, batches, resumes)
-        return [row for part in parts for row in part(bench)]
+        return [row for name in names for row in PARTS[name](bench)]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -397,8 +538,9 @@ def main(argv: Sequence[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="measure these parts")
     options = parser.parse_args(argv)
-    rows = measure(Size())
+    rows = measure(Size(), options.only)
     print(as_json(rows) if options.json else f"{machine()}\n\n{table(rows)}")
     return 0
 

@@ -2,14 +2,16 @@
 # /// script
 # requires-python = ">=3.10"
 # ///
-"""Build the archive that users unpack: `uv run tests/commands/release.py` writes dist/legnext-midjourney-VERSION.zip.
+"""Build the archive that users unpack: `uv run tests/commands/release.py` writes it into dist/.
 
-It holds what an agent reads or runs and nothing else. The same sources give the same bytes.
+It holds what an agent or its host reads or runs and nothing else. The same sources give the same bytes.
+It is there twice, as `.zip` and as `.skill`: Gemini CLI installs that name and no other.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -19,6 +21,7 @@ NAME = "legnext-midjourney"  # the specification wants a folder named as the ski
 CONTENTS = (
     "SKILL.md",
     "LICENSE",
+    "agents/openai.yaml",
     "reference/*.md",
     "scripts/*.py",
     "scripts/legnext/**/*.py",
@@ -39,8 +42,8 @@ def contents() -> list[str]:
     return sorted(path.relative_to(ROOT).as_posix() for pattern in CONTENTS for path in ROOT.glob(pattern))
 
 
-def build(directory: Path) -> Path:
-    """Write the archive into `directory` and return its path."""
+def build(directory: Path) -> tuple[Path, Path]:
+    """Write the archive into `directory` under both names and return their paths, `.zip` first."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{NAME}-{version()}.zip"
     with zipfile.ZipFile(path, "w") as archive:  # stored, not deflated: builds of zlib differ
@@ -49,8 +52,8 @@ def build(directory: Path) -> Path:
             info.create_system = 3  # Unix, wherever it is built
             info.external_attr = 0o100644 << 16
             archive.writestr(info, (ROOT / name).read_bytes())
-    return path
+    return path, Path(shutil.copyfile(path, path.with_suffix(".skill")))
 
 
 if __name__ == "__main__":
-    print(build(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "dist"))
+    print(*build(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "dist"), sep="\n")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["flask>=3.0,<4", "pillow>=10.3,<13", "requests>=2.31,<3"]
+# dependencies = ["pillow>=10.3,<13", "requests>=2.31,<3"]
 # ///
 """Give the tasks of evals.json to an agent and grade what it did. Nothing is bought: the sandbox serves.
 
@@ -12,9 +12,9 @@ in a new directory that holds the skill and nothing else. One JSON line per task
 all passed. A task's "assertions", and triggers.json, are for whoever judges what a machine cannot: a reader,
 or the host's own evaluation. What a task's "check" may hold:
 
-sandbox  what the sandbox is started with: service_time, credits, points
+sandbox  what the sandbox is started with: service_time, credits, points, charge
 faults   what goes wrong on the wire, as `Fault` of tests/sandbox.py has it
-key      a key for the agent that is not the sandbox's
+env      variables of the agent's that are not the sandbox's, such as another key
 earlier  prompts that an earlier run has submitted into pictures/; {job_id} is the last one's id
 posts    how many submits the server must have seen: a number, or [at least, at most]
 prompts  regular expressions, each found in the prompt of some submit
@@ -45,29 +45,28 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[0]), str(HERE.parents[1])]
 
 import release  # noqa: E402
-import sandbox as legnext  # noqa: E402
 from sandbox import Fault, Sandbox  # noqa: E402
 
 Task = Mapping[str, Any]
 HOSTS = (".agents", ".claude")  # between them most hosts find a project's skills there
-SERVICE_TIME = 0.4  # seconds that a job takes where the task does not say
+SERVICE_TIME = 4.0  # seconds that a job takes where the task does not say
 
 
-def evaluate(task: Task, command: str, limit: float, keep: bool) -> dict[str, Any]:
+def evaluate(task: Task, command: str, limit: float, hurry: float, keep: bool) -> dict[str, Any]:
     """Run one task and return its line: what was wrong stands under `failed`."""
     check, began = task["check"], time.monotonic()
     home = Path(tempfile.mkdtemp(prefix=f"eval-{task['id']}-")).resolve()
     try:
         with Sandbox(**{"service_time": SERVICE_TIME, **check.get("sandbox", {})}) as sandbox:
-            env = environment(sandbox)
+            sandbox.service_time /= hurry
+            env = environment(sandbox) | {"EVALS_HURRY": f"{hurry:g}"}
             skill = prepare(home, task["files"])
             job_id = submit_earlier(check.get("earlier", []), skill, home, env)
             with sandbox.changed:
                 sandbox.requests.clear()
                 sandbox.faults += [Fault(**fault) for fault in check.get("faults", [])]
-            env["LEGNEXT_API_KEY"] = check.get("key", sandbox.key)
             wish = task["prompt"].replace("{job_id}", job_id)
-            answer, wrong = ask(command, wish, home, env, limit)
+            answer, wrong = ask(command, wish, home, env | check.get("env", {}), limit)
             wrong += grade(check, sandbox, home, answer, job_id)
             posts = sandbox.posts
     finally:
@@ -184,8 +183,14 @@ def main() -> int:
     parser.add_argument(
         "--at-once", metavar="TASKS", type=int, default=4, help="side by side (default %(default)d)"
     )
+    parser.add_argument(
+        "--hurry",
+        metavar="FACTOR",
+        type=float,
+        default=1,
+        help="divide the jobs' times, for an agent that does so with its own (it finds EVALS_HURRY)",
+    )
     args = parser.parse_args()
-    legnext.LONG_SIDE = 320  # pixels: enough to look at, and quick to paint
     command = os.environ.get("AGENT_CMD")
     if not command:
         parser.error("set AGENT_CMD to a command that reads a wish on stdin, such as: claude -p")
@@ -194,7 +199,7 @@ def main() -> int:
     if not tasks:
         parser.error("there is no such task")
     with ThreadPoolExecutor(args.at_once) as pool:
-        runs = [pool.submit(evaluate, task, command, args.timeout, args.keep) for task in tasks]
+        runs = [pool.submit(evaluate, task, command, args.timeout, args.hurry, args.keep) for task in tasks]
         lines = []
         for run in as_completed(runs):
             lines.append(run.result())
