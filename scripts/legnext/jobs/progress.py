@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from threading import RLock
+from threading import Event, RLock
 from typing import TYPE_CHECKING
 
 from legnext.errors import KINDS, Exit, Failure, Phase, exit_code
 from legnext.jobs.report import Form, earlier_line, report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from legnext.console import Console
     from legnext.job import Job
@@ -38,40 +39,49 @@ class Progress:
         with self._lock:
             self._tasks, self._form, self._in_order = tasks, form, in_order
 
+    @contextlib.contextmanager
+    def _worker(self) -> Iterator[None]:
+        """Hold the lock, but never again once the run is being stopped: dozens may be queueing for it."""
+        with self._lock:
+            if not self._stopped:
+                yield
+                return
+        Event().wait()
+
     def sending(self, task: Task, then: Callable[[], None]) -> None:
         """Note that the task's submit is about to be sent, and call `then`, both or neither.
 
         Once the run is being stopped this never returns: what is reported as not submitted never is.
         """
-        with self._lock:
+        with self._worker():
             task.phase = Phase.SENT
             then()
 
     def not_sent(self, task: Task) -> None:
         """Note that the task's submit certainly created nothing."""
-        with self._lock:
+        with self._worker():
             task.phase = Phase.NEW
 
     def submitted(self, task: Task, job: Job) -> None:
         """Show the id of a job just created: on stderr, whatever --quiet says."""
         # Before the lock, which a run that is being stopped does not give back: it still finds the id.
         task.job, task.job_id, task.phase = job, job.job_id, Phase.KNOWN
-        with self._lock:
+        with self._worker():
             self._console.say(f"{task.label} {job.status}", always=True)
 
     def found(self, task: Task) -> None:
         """Show the id of a job that was found on record, likewise."""
-        with self._lock:
+        with self._worker():
             self._console.say(earlier_line(task, bought_anew="--again"), always=True)
 
     def waits_for_another(self, task: Task) -> None:
         """Say that the task's prompt is being submitted just now, by another run or for another line."""
-        with self._lock:
+        with self._worker():
             self._say(f"{task.label}: another submit of this prompt is under way, waiting for its outcome")
 
     def seen(self, task: Task, job: Job) -> None:
         """Take in the job as just looked at; a line only where its status has changed."""
-        with self._lock:
+        with self._worker():
             changed = task.job is None or task.job.status != job.status
             task.job = job
             if changed:
@@ -79,8 +89,8 @@ class Progress:
 
     def end(self, task: Task, failure: Failure | None = None) -> None:
         """Print the task's object, once: its work is over, well or not."""
-        with self._lock:
-            if self._stopped or task in self._exits or task in self._ready:
+        with self._worker():
+            if task in self._exits or task in self._ready:
                 return
             if failure and failure.type != "job_failed":  # that is said as a status
                 self._say(f"{task.label} {failure.type}")
@@ -108,10 +118,10 @@ class Progress:
 
         That is `exit_` where anything was left to be stopped; what is printed already stands.
         """
-        # A worker may hold the lock for as long as nobody reads stdout; then nothing can be printed anyway.
-        if not self._lock.acquire(timeout=0.5):
-            return exit_ or Exit.GO_ON
         self._stopped = True
+        # A worker may hold the lock for as long as nobody reads stdout; then nothing can be printed anyway.
+        if not self._lock.acquire(timeout=1.0):
+            return exit_ or Exit.GO_ON
         cut_short = False
         for task in self._tasks:
             if task not in self._exits and task not in self._ready:
