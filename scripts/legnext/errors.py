@@ -154,13 +154,15 @@ KINDS: dict[str, Kind] = {
     "job_failed": Kind(
         Exit.CHANGE_PROMPT,
         "The job's status is failed.",
-        'This job is over and is reported as it is, not bought again. Read the message ("Banned prompt" is '
-        "moderation), change the prompt and ask the user before you submit: a new job costs again.",
+        "This job is over and is reported as it is, not bought again. Read the message: after moderation "
+        '("Banned prompt") change the prompt; else the same one can be bought anew with --retry-failed or '
+        "--again. Ask the user before you submit: a new job costs again.",
     ),
     "content_rejected": Kind(
         Exit.CHANGE_PROMPT,
         "Moderation refused the prompt (400 or 403).",
-        "Nothing was created. Reword the prompt: the same words will be refused again.",
+        "Nothing was created. Reword the prompt (the same words will be refused again), and ask the user "
+        "before you submit it.",
     ),
     "forbidden": Kind(
         Exit.CHANGE_PROMPT,
