@@ -79,7 +79,9 @@ _KEY = (
 
 KINDS: dict[str, Kind] = {
     "network_error": Kind(
-        Exit.RUN_AGAIN, "The API could not be reached: name, connection, proxy, TLS or time-out.", _AGAIN
+        Exit.RUN_AGAIN,
+        "The API could not be reached: name, connection, proxy, TLS or time-out.",
+        f"{_AGAIN} If it stays so for some minutes, tell the user: this shell may have no network.",
     ),
     "server_error": Kind(Exit.RUN_AGAIN, "The API answered 408 or 5xx to a look-up.", _AGAIN),
     "rate_limited": Kind(Exit.RUN_AGAIN, "The API kept answering 429: too many requests or jobs.", _AGAIN),

@@ -99,9 +99,10 @@ def _await(
 
 def _stop(progress: Progress, stop: _Stop) -> Exit:
     code = progress.stop(stop.why, stop.exit)
-    files = sys.modules.get("legnext.disk.files")
-    if files is not None:  # else no file can have been begun
-        files.give_up()
+    # The worker may be in the middle of importing it: then no file can have been begun.
+    give_up = getattr(sys.modules.get("legnext.disk.files"), "give_up", None)
+    if give_up:
+        give_up()
     return code
 
 

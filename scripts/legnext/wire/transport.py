@@ -210,9 +210,10 @@ def _raised_in(error: BaseException, *functions: str) -> bool:
 
 def innermost(error: BaseException) -> str:
     """Return the cause worth reading: requests wraps it three deep, with addresses of objects in the text."""
-    last = _causes(error)[-1]
-    words = getattr(last, "strerror", None) or str(last)
-    return f"{type(last).__name__}: {words}"
+    causes = _causes(error)
+    words = getattr(causes[-1], "strerror", None) or str(causes[-1])
+    where = " at the proxy of HTTPS_PROXY" if any(type(c).__name__ == "ProxyError" for c in causes) else ""
+    return f"{type(causes[-1]).__name__}: {words}{where}"
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
