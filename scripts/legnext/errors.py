@@ -181,8 +181,8 @@ KINDS: dict[str, Kind] = {
         Exit.GO_ON,
         "The job is completed, but an image could not be fetched whole.",
         _AGAIN,
-        "The same 404 or 403 after two more tries some minutes apart is for good: then give the user the "
-        "pictures that are there, and the address support@legnext.ai.",
+        "Give the user the pictures that are there at once. The same 404 or 403 after two more tries some "
+        "minutes apart is for good (a missing grid is no loss): then stop, and name support@legnext.ai.",
     ),
     "no_images": Kind(
         Exit.GO_ON,
