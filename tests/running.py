@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
@@ -151,6 +152,15 @@ def judged(stdout: bytes, stderr: bytes, code: int, key: str) -> Result:
     for shown in (out, err, json.dumps(objects, ensure_ascii=False)):
         assert not (key.strip() and key.strip() in shown), f"the key is shown: {shown}"
     return Result(objects, out, err, code)
+
+
+def wait_until(sandbox: Sandbox, happened: Callable[[], bool]) -> None:
+    """Wait until something has come about at the sandbox or on disk; AssertionError after 15 seconds."""
+    deadline = time.monotonic() + 15
+    with sandbox.changed:
+        while not happened():
+            assert time.monotonic() < deadline, [r.path for r in sandbox.requests]
+            sandbox.changed.wait(0.05)  # files change without a request
 
 
 def made(sandbox: Sandbox, prompt: str = "a cat") -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from running import Result, Running, run
+from running import Result, Running, run, wait_until
 from sandbox import Fault, Sandbox
 
 GENERATE = "generate_and_wait.py"
@@ -53,14 +52,6 @@ def errors(result: Result) -> list[str | None]:
 def job_of(sandbox: Sandbox, prompt: str) -> str:
     (job_id,) = [job.job_id for job in sandbox.jobs.values() if job.prompt == prompt]
     return job_id
-
-
-def wait_until(sandbox: Sandbox, happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    with sandbox.changed:
-        while not happened():
-            assert time.monotonic() < deadline, [r.path for r in sandbox.requests]
-            sandbox.changed.wait(0.05)  # files change without a request
 
 
 # --- The file ---------------------------------------------------------------------------------------------

@@ -6,14 +6,13 @@ import contextlib
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from running import Result, Running, made, run
+from running import Result, Running, made, run, wait_until
 from sandbox import Fault, Sandbox
 
 GENERATE = "generate_and_wait.py"
@@ -55,14 +54,6 @@ def submit_out(sandbox: Sandbox, directory: Path, prompt: str = "a cat") -> Iter
     with start(sandbox, directory, [prompt]) as running:
         sandbox.wait_for("submit")
         yield running
-
-
-def wait_until(sandbox: Sandbox, happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    with sandbox.changed:
-        while not happened():
-            assert time.monotonic() < deadline, [r.path for r in sandbox.requests]
-            sandbox.changed.wait(0.05)  # files change without a request
 
 
 # --- Both live --------------------------------------------------------------------------------------------

@@ -305,18 +305,20 @@ class OutputDir:
         """
         # The traces first: a job's record is there before its trace goes.
         found = {(trace.prompt, trace.submitted_at) for trace in self.traces(drop=False) if trace.held}
-        new = [name for name in self._names() if is_job_id(name) and name not in self._read]
-        found |= {(record.prompt or "", record.submitted_at) for record in map(self.load, new) if record}
+        found |= {(record.prompt or "", record.submitted_at) for record in self._new_records()}
         return [prompt for prompt, _moment in found]
 
     def _read_new(self) -> None:
         """Read the records that have come since this run read them."""
-        new = [name for name in self._names() if is_job_id(name) and name not in self._read]
-        for record in filter(None, map(self.load, new)):
+        for record in self._new_records():
             with self._lock:
                 if record.job.job_id not in self._read:
                     self._note(record)
                     self._unclaimed[record.prompt or ""].append(record)
+
+    def _new_records(self) -> Iterator[Record]:
+        new = [name for name in self._names() if is_job_id(name) and name not in self._read]
+        return filter(None, map(self.load, new))
 
     def _claim(self, prompt: str) -> Record | None:
         """Return one of them that is of `prompt`, each once."""

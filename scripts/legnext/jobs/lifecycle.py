@@ -358,8 +358,8 @@ def recall(task: Task, run: Run) -> None:
             task.job = task.on_record = record.job
 
 
-def take_through(task: Task, run: Run, *steps: Callable[[Task, Run], None]) -> Failure | None:
-    """Take the task through `steps` and print it, however they end; return what went wrong, or None."""
+def take_through(task: Task, run: Run, *steps: Callable[[Task, Run], None]) -> None:
+    """Take the task through `steps` and print it, however they end."""
     failure: Failure | None = None
     try:
         for step in steps:
@@ -376,7 +376,6 @@ def take_through(task: Task, run: Run, *steps: Callable[[Task, Run], None]) -> F
         with contextlib.suppress(Failure):
             task.balance = (task.balance[0], run.api.balance_usd())
     run.progress.end(task, failure)
-    return failure
 
 
 def prepare(
@@ -388,7 +387,6 @@ def prepare(
     patience: float = 0.0,
     limit: Limit | None = None,
     again: bool = False,
-    fetchers: int = IMAGES_AT_ONCE,
 ) -> Run:
     """Make ready all that a run needs, cheapest check first; nothing is sent.
 
@@ -408,7 +406,7 @@ def prepare(
         directory=directory,
         gallery=Gallery(directory, lambda job_id: resume_command(job_id, form)),
         images=ImageHost(trace),
-        fetching=threads(fetchers),
+        fetching=threads(IMAGES_AT_ONCE),
     )
 
 
