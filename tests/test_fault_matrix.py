@@ -244,6 +244,14 @@ def test_a_429_is_sent_again_when_the_server_says(
     assert len(sandbox.jobs) == 1
 
 
+def test_a_submit_takes_no_connection_that_has_rested(sandbox: Sandbox) -> None:
+    """A gateway that closes it meanwhile would make an unknown outcome of it."""
+    sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": "1.2"}))
+    assert run(*GENERATE, "20", sandbox=sandbox).code == 0
+    balance, first, second, look = (r.peer for r in sandbox.requests if r.route != "image")
+    assert balance == first != second == look
+
+
 @pytest.mark.parametrize("asked", ["86400", "Fri, 31 Dec 2100 23:59:59 GMT"])
 def test_a_long_retry_after_is_cut_to_the_time_there_is(sandbox: Sandbox, asked: str) -> None:
     sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": asked}, times=None))

@@ -104,9 +104,10 @@ shutdown_lifetime 0 seconds
 USERS = '#!/bin/sh\nwhile read -r line; do [ "$line" = "ann secret" ] && echo OK || echo ERR; done\n'
 
 
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
+def free_ports(count: int) -> list[str]:
+    with contextlib.ExitStack() as stack:  # open all at once: else the same one may come twice
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [str(server.getsockname()[1]) for server in servers]
 
 
 class Gateway:
@@ -162,7 +163,7 @@ class Nginx(Gateway):
 
     def __init__(self, origin: Sandbox, rules: str = KEPT) -> None:
         """Configure it; nothing listens yet."""
-        port, tls = free_port(), free_port()
+        port, tls = free_ports(2)
         self.http, self.https = f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls}"
         words = {"RULES": rules, "ORIGIN": origin.url.removeprefix("http://"), "USER": getpass.getuser()}
         conf = NGINX_CONF
@@ -190,7 +191,7 @@ class Squid(Gateway):
 
     def __init__(self) -> None:
         """Configure it; nothing listens yet."""
-        self.ports = {name: free_port() for name in ("OPEN", "LOCKED", "REFUSING")}
+        self.ports = dict(zip(("OPEN", "LOCKED", "REFUSING"), free_ports(3), strict=True))
         conf = SQUID_CONF
         for word, port in self.ports.items():
             conf = conf.replace(word, port)
@@ -399,7 +400,7 @@ def test_downloads_outlive(sandbox: Sandbox, tmp_path: Path, case: str) -> None:
 MANNERS: dict[str, str] = {
     "upstream kept": KEPT,
     "upstream closed": "",  # HTTP/1.0 and Connection: close
-    "closed between polls": f"{KEPT} keepalive_timeout 50ms;",
+    "closed between polls": f"{KEPT} {LOOK} {{ keepalive_timeout 50ms; {THROUGH} }}",
     # By way of its own https side, which it asks for gzip whatever the script asked for.
     "gzip": f"""{KEPT} gzip on; gzip_proxied any; gzip_min_length 1; gzip_types *;
         location ~ ^/(api|mj|temp)/ {{

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0
 PIECE = 65536  # bytes: smaller pieces cost time, one whole body costs memory
 
+# Gateways close connections that rest. Where that crosses with a submit nobody can tell whether it arrived:
+# it takes one that was used this short a time ago, or a new one.
+REST_SECONDS = 1.0
+
 # A server in trouble is asked less often, but a job is still told within half a minute of its end.
 LONGEST_PAUSE = 30.0
 
@@ -91,7 +95,8 @@ def outcome_of_status(status: int) -> Outcome:
     return Outcome.REDIRECTED if status in (301, 302, 307, 308) else Outcome.REFUSED
 
 
-# When the exchange of each thread has to be over, by the monotonic clock.
+# When the exchange of each thread has to be over, by the monotonic clock, and how long its connection may
+# have rested before it.
 _exchange = threading.local()
 
 
@@ -280,6 +285,7 @@ class Session:
         name look-up is not bounded but by the system.
         """
         _exchange.until = time.monotonic() + seconds
+        _exchange.rest = math.inf if method == "GET" else REST_SECONDS
         with self._session.request(
             method,
             url,
@@ -345,8 +351,11 @@ def _new_session() -> requests.Session:
 
 
 def _adapter() -> requests.adapters.HTTPAdapter:
-    """Return an adapter whose connections read past interim answers, and keep to the exchange's time."""
-    from http.client import HTTPResponse
+    """Return an adapter whose connections read past interim answers and keep to the exchange's time.
+
+    They are not used for a submit after a rest.
+    """
+    from http.client import HTTPConnection, HTTPResponse
     from io import BufferedReader, RawIOBase
 
     from requests.adapters import HTTPAdapter
@@ -395,8 +404,21 @@ def _adapter() -> requests.adapters.HTTPAdapter:
                 self.will_close = True
 
     def with_answers(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
-        connection = type("Connection", (pool.ConnectionCls,), {"response_class": Answer})
-        return type(pool.__name__, (pool,), {"ConnectionCls": connection})
+        class Pool(pool):  # type: ignore[misc, valid-type]
+            ConnectionCls = type("Connection", (pool.ConnectionCls,), {"response_class": Answer})
+
+            def _get_conn(self, timeout: float | None = None) -> HTTPConnection:
+                connection: HTTPConnection = super()._get_conn(timeout)
+                if time.monotonic() - getattr(connection, "rests_since", -math.inf) > _exchange.rest:
+                    connection.close()  # and opened anew by urllib3, as one that was dropped
+                return connection
+
+            def _put_conn(self, connection: HTTPConnection | None) -> None:
+                if connection:
+                    connection.rests_since = time.monotonic()  # type: ignore[attr-defined]
+                super()._put_conn(connection)
+
+        return Pool
 
     pools = {"http": with_answers(HTTPConnectionPool), "https": with_answers(HTTPSConnectionPool)}
 
