@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple
 
 import requests
 
+import forked
 from painting import encoded, paint
 from sandbox import Sandbox
 
@@ -59,10 +60,14 @@ class Running:
         env: Mapping[str, str] | None = None,
         stdin: str | bytes | int | None = None,
         cwd: str | Path | None = None,
+        whole: bool = False,
         before: list[str] | None = None,
         **popen: Any,
     ) -> None:
-        """Start it; `env` comes on top of a clean one, `before` is what starts it (a shell, a limit)."""
+        """Start it; `env` comes on top of a clean one, `before` is what starts it (a shell, a limit).
+
+        It is a fork where that makes no difference, see `forked`, and never if it has to be `whole`.
+        """
         self._home = tempfile.TemporaryDirectory()
         self._killed = False
         self.env = {name: os.environ[name] for name in NEEDED if name in os.environ}
@@ -70,17 +75,20 @@ class Running:
         if sandbox:
             self.env |= {"LEGNEXT_API_KEY": sandbox.key, "LEGNEXT_BASE_URL": sandbox.url}
         self.env |= env or {}
-        self.process = subprocess.Popen(
-            [*(before or []), sys.executable, str(SCRIPTS / script), *args],
-            env=self.env,
-            cwd=cwd or self._home.name,
-            **{
-                "stdin": subprocess.PIPE if isinstance(stdin, (str, bytes)) else stdin or subprocess.DEVNULL,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                **popen,
-            },
-        )
+        given = stdin.encode() if isinstance(stdin, str) else stdin or b""
+        if isinstance(given, int):
+            popen["stdin"] = given
+        whole |= bool(before or popen) or not forked.POSSIBLE
+        # What the interpreter itself reads as it starts.
+        whole |= any(name.startswith(("PYTHON", "LC_", "LANG")) for name in env or ())
+        path, cwd = SCRIPTS / script, str(cwd or self._home.name)
+        self.process: forked.Fork | subprocess.Popen[bytes]
+        if whole:
+            command = [*(before or []), sys.executable, str(path), *args]
+            streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+            self.process = subprocess.Popen(command, env=self.env, cwd=cwd, **streams | popen)
+        else:
+            self.process = forked.Fork(path, args, self.env, cwd)
         self._arrived = threading.Condition()
         self._text: dict[str, bytes] = {"stdout": b"", "stderr": b""}
         self._readers = [
@@ -90,10 +98,10 @@ class Running:
         ]
         for reader in self._readers:
             reader.start()
-        if self.process.stdin and isinstance(stdin, (str, bytes)):
+        if self.process.stdin and isinstance(given, bytes):
             # A child may end without having read any.
             with contextlib.suppress(BrokenPipeError), self.process.stdin as pipe:
-                pipe.write(stdin.encode() if isinstance(stdin, str) else stdin)
+                pipe.write(given)
 
     def _read(self, name: str, stream: IO[bytes]) -> None:
         with stream:

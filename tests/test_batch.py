@@ -17,6 +17,7 @@ from sandbox import Fault, Sandbox
 GENERATE = "generate_and_wait.py"
 NEVER = 1e6  # seconds: a job ends when the test says so
 QUICK = ("--initial-wait", "0.1", "--interval", "0.1")
+MANY = (GENERATE, "--prompts-file", "-", *QUICK)
 SIGNALS = pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGTERM that a process can catch")
 
 
@@ -29,13 +30,11 @@ def sandbox(small_pictures: None) -> Iterator[Sandbox]:  # noqa: ARG001 - for it
 
 def batch(prompts: list[str], *words: str, sandbox: Sandbox, **options: Any) -> Running:
     """Start the prompts as a file on stdin."""
-    text = "\n".join(prompts)
-    return Running(GENERATE, "--prompts-file", "-", *QUICK, *words, sandbox=sandbox, stdin=text, **options)
+    return Running(*MANY, *words, sandbox=sandbox, stdin="\n".join(prompts), **options)
 
 
 def whole(prompts: list[str], *words: str, sandbox: Sandbox) -> Result:
-    with batch(prompts, *words, sandbox=sandbox) as running:
-        return running.end()
+    return run(*MANY, *words, sandbox=sandbox, stdin="\n".join(prompts))
 
 
 def by_index(result: Result) -> list[dict[str, Any]]:

@@ -27,10 +27,9 @@ TINY = bench.Size(
 )
 
 
-def test_the_benchmark_measures_every_row() -> None:
-    rows = bench.measure(TINY)
-    not_here = {"the vendor's SDK", "of 20", "`python3` on it"}  # no SDK, no Chromium, no uv
-    assert all((row.ours and row.theirs) or row.against in not_here for row in rows)
+def test_the_benchmark_measures() -> None:
+    rows = bench.measure(TINY, ("notice", "counts", "memory", "known", "galleries"))  # a piece of it
+    assert all((row.ours and row.theirs) or row.against == "of 20" for row in rows)  # no browser here
     counted = [row for row in rows if row.equal]
     assert [row.theirs for row in counted] == [4, 1]
     lines = bench.table(rows).splitlines()

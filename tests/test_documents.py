@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -42,8 +43,8 @@ def find_blocks(pattern: str, source: str) -> list[tuple[str, ...]]:
 
 
 def help_of(script: Path) -> str:
-    result = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
-    return result.stdout
+    told: str = runpy.run_path(str(script))["parser"]().format_help()
+    return told
 
 
 HELP = {script.name: help_of(script) for script in SCRIPTS}

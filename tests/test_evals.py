@@ -19,17 +19,11 @@ from evals import run
 HERE = Path(__file__).resolve().parent / "commands" / "evals"
 EVALS = json.loads((HERE / "evals.json").read_text("utf-8"))
 STAND_IN = shlex.join([sys.executable, str(HERE / "stand_in.py")])
-PAID_TWICE = {
-    7: "a time-out",
-    8: "an unknown submit",
-    9: "a failed job",
-    15: "a stopped batch",
-    17: "two runs at once",
-    18: "another conversation's job",
-    23: "an unknown submit that the balance does not show",
-}
-PAID_UNASKED = {4: "six jobs without a yes", 19: "more than the budget"}
-NEVER_SENT = {10: "no balance", 11: "a bad key", 20: "too little for the batch", 22: "no network"}
+# A piece of the 23 tasks, each with what goes wrong if it is done without care.
+PAID_TWICE = {8: "an unknown submit", 17: "two runs at once"}
+PAID_UNASKED = {19: "more than the budget"}
+NEVER_SENT = {10: "no balance"}
+PIECE = [f"--only={number}" for number in (1, *PAID_TWICE, *PAID_UNASKED, *NEVER_SENT)]
 
 pytestmark = pytest.mark.skipif(
     os.name == "nt", reason="the stand-in reads command lines as a POSIX shell does"
@@ -54,19 +48,16 @@ def evals(
     return {line["id"]: line for line in lines}, summary
 
 
-def test_who_follows_skill_md_passes_every_task(tmp_path: Path) -> None:
-    lines, summary = evals(STAND_IN, directory=tmp_path, code=0)
-    assert set(lines) == {task["id"] for task in EVALS["evals"]}
-    assert summary == {"tasks": len(lines), "passed": len(lines), "posts": 16}
+def test_who_follows_skill_md_passes(tmp_path: Path) -> None:
+    _, summary = evals(STAND_IN, "--only=1", "--only=8", directory=tmp_path, code=0)
+    assert summary == {"tasks": 2, "passed": 2, "posts": 2}
     assert os.listdir(tmp_path) == []
 
 
 def test_who_is_careless_fails_where_money_is_at_stake(tmp_path: Path) -> None:
-    failing = PAID_TWICE | PAID_UNASKED
-    only = [f"--only={number}" for number in (1, *NEVER_SENT, *failing)]
-    lines, _ = evals(f"{STAND_IN} --careless", *only, directory=tmp_path, code=1)
+    lines, _ = evals(f"{STAND_IN} --careless", *PIECE, directory=tmp_path, code=1)
     assert lines[1]["passed"]
-    for number, what in failing.items():
+    for number, what in (PAID_TWICE | PAID_UNASKED).items():
         assert any(wrong.startswith("posts: ") for wrong in lines[number]["failed"]), what
     assert all(lines[number]["posts"] == 0 for number in NEVER_SENT)  # whoever holds the scripts
 

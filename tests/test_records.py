@@ -26,14 +26,16 @@ QUICK = ("--initial-wait", "0.1", "--interval", "0.1")
 NAMES = {"job.json", "grid.png", "1.png", "2.png", "3.png", "4.png"}
 
 
+def into(directory: Path) -> tuple[str, ...]:
+    return GENERATE, "--prompts-file", "-", *QUICK, "--output-dir", str(directory)
+
+
 def batch(sandbox: Sandbox, directory: Path, prompts: list[str], *words: str) -> Running:
-    words = ("--prompts-file", "-", *QUICK, "--output-dir", str(directory), *words)
-    return Running(GENERATE, *words, sandbox=sandbox, stdin="\n".join(prompts))
+    return Running(*into(directory), *words, sandbox=sandbox, stdin="\n".join(prompts))
 
 
 def whole(sandbox: Sandbox, directory: Path, prompts: list[str], *words: str) -> Result:
-    with batch(sandbox, directory, prompts, *words) as running:
-        return running.end()
+    return run(*into(directory), *words, sandbox=sandbox, stdin="\n".join(prompts))
 
 
 def ids(result: Result) -> list[str]:

@@ -339,6 +339,7 @@ def test_time_up_gives_the_id_and_a_command_that_runs_from_anywhere(sandbox: San
     assert sandbox.posts == 1
 
 
+@pytest.mark.long
 def test_the_default_schedule_is_seen_by_the_server() -> None:
     with Sandbox(service_time=12) as sandbox:
         assert run(GENERATE, "a cat", sandbox=sandbox).code == 0
@@ -346,6 +347,7 @@ def test_the_default_schedule_is_seen_by_the_server() -> None:
     assert [look - submit for look in looks] == pytest.approx([10, 15], abs=2)
 
 
+@pytest.mark.long
 def test_a_server_that_is_away_is_told_as_such() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused

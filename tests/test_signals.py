@@ -47,6 +47,11 @@ def number(request: pytest.FixtureRequest) -> signal.Signals:
     return signal.Signals[request.param]
 
 
+def start(script: str, *args: str, **options: Any) -> Running:
+    """Start a whole interpreter: how it takes a signal is what counts here."""
+    return Running(script, *args, whole=True, **options)
+
+
 def stopped(running: Running, number: signal.Signals) -> Result:
     """Stop a run and return what it left; it has to be quick about it."""
     running.process.send_signal(number)
@@ -76,7 +81,7 @@ def test_stopped_while_stdin_is_read(sandbox: Sandbox, number: signal.Signals) -
     with (
         open(read, "rb"),
         open(write, "wb", 0) as pipe,
-        Running("imagine.py", "-", sandbox=sandbox, stdin=read) as running,
+        start("imagine.py", "-", sandbox=sandbox, stdin=read) as running,
     ):
         pipe.write(b"a cat " * 50_000)  # more than a pipe holds: it returns once some has been read
         result = stopped(running, number)
@@ -89,7 +94,7 @@ def test_stopped_before_the_submit_is_tried_again(
     sandbox: Sandbox, tmp_path: Path, number: signal.Signals
 ) -> None:
     sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": "60"}, times=None))
-    with Running(*GENERATE, "--output-dir", str(tmp_path), "--verbose", sandbox=sandbox) as running:
+    with start(*GENERATE, "--output-dir", str(tmp_path), "--verbose", sandbox=sandbox) as running:
         running.wait_for(": 429\n")
         # The trace goes when it is certain that nothing was created.
         until(lambda: not files(tmp_path))
@@ -108,7 +113,7 @@ def test_stopped_while_the_submit_is_out_the_hint_is_that_of_exit_7(
     sandbox: Sandbox, tmp_path: Path, number: signal.Signals
 ) -> None:
     sandbox.faults.append(Fault("submit", action="stall", after_effect=True))
-    with Running(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
+    with start(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
         sandbox.wait_for("submit")
         result = stopped(running, number)
     assert result.error["hint"].startswith(UNKNOWN_HINT)
@@ -154,7 +159,7 @@ def test_stopped_while_waiting_the_id_and_the_way_on_are_printed(
 ) -> None:
     if stalled:
         sandbox.faults.append(Fault("job", action="stall", skip=1))
-    with Running(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
+    with start(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
         sandbox.wait_for("job", 2)
         assert f"job {next(iter(sandbox.jobs))} pending\n" in running.wait_for("pending\n")
         result = stopped(running, number)
@@ -173,7 +178,7 @@ def test_stopped_jobs_of_a_batch_are_one_object_each(
     prompts.write_text("first\nsecond\nthird\nfourth\n", encoding="utf-8")
     words = ("--prompts-file", str(prompts), "--concurrency", "2", "--initial-wait", "0", "--interval", "0.2")
     sandbox.faults.append(Fault("submit", action="stall", skip=2))
-    with Running("generate_and_wait.py", *words, sandbox=sandbox) as running:
+    with start("generate_and_wait.py", *words, sandbox=sandbox) as running:
         sandbox.wait_for("submit", 2)
         first = next(iter(sandbox.jobs))
         sandbox.finish(first)
@@ -198,7 +203,7 @@ def test_stopped_jobs_of_a_batch_are_one_object_each(
 
 def test_get_task_stopped_while_waiting_tells_every_id(sandbox: Sandbox, number: signal.Signals) -> None:
     ids = [made(sandbox, prompt) for prompt in ("a", "b")]
-    with Running("get_task.py", *ids, "--wait", "--interval", "0.2", sandbox=sandbox) as running:
+    with start("get_task.py", *ids, "--wait", "--interval", "0.2", sandbox=sandbox) as running:
         sandbox.wait_for("job", 4)
         result = stopped(running, number)
     assert [body["job_id"] for body in result.objects] == ids
@@ -217,7 +222,7 @@ def test_stopped_while_downloading_no_partial_file_is_left(
 ) -> None:
     sandbox.service_time = 0
     sandbox.faults.append(HALF if begun else Fault("image", action="stall", match="_grid", times=None))
-    with Running(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
+    with start(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
         sandbox.wait_for("image", 5)
         until(lambda: not begun or any("grid" in name for name in files(tmp_path)))
         result = stopped(running, number)
@@ -256,7 +261,7 @@ def test_once_the_run_is_being_stopped_no_file_is_begun(tmp_path: Path) -> None:
 def test_killed_while_waiting_the_record_has_the_id_and_get_task_finishes_the_job(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    with Running(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
+    with start(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
         sandbox.wait_for("job")
         running.kill()
         assert running.end().objects == []
@@ -276,7 +281,7 @@ def test_killed_while_waiting_the_record_has_the_id_and_get_task_finishes_the_jo
 
 def test_killed_while_the_submit_is_out_a_trace_is_left(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.faults.append(Fault("submit", action="stall", after_effect=True))
-    with Running(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
+    with start(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox) as running:
         sandbox.wait_for("submit")
         running.kill()
         running.end()

@@ -75,6 +75,7 @@ def test_a_job_that_is_not_over_ends_as_timeout_with_resume(
     assert words[-len(given) - 6 :] == [job_id, "--wait", "--output-dir", str(tmp_path), *given, *LIMIT]
 
 
+@pytest.mark.long
 def test_a_batch_tells_of_each_how_far_it_came(sandbox: Sandbox, tmp_path: Path) -> None:
     """One whose pictures are on their way, one that runs, one whose submit is out, and one that is not."""
     sandbox.service_time = NEVER

@@ -22,9 +22,12 @@ WAITS = "waiting for its outcome"
 UNKNOWN = "submission_unknown"
 
 
+def into(directory: Path) -> tuple[str, ...]:
+    return GENERATE, "--prompts-file", "-", *QUICK, "--output-dir", str(directory)
+
+
 def start(sandbox: Sandbox, directory: Path, prompts: list[str], *words: str, **options: Any) -> Running:
-    words = ("--prompts-file", "-", *QUICK, "--output-dir", str(directory), *words)
-    return Running(GENERATE, *words, sandbox=sandbox, stdin="\n".join(prompts), **options)
+    return Running(*into(directory), *words, sandbox=sandbox, stdin="\n".join(prompts), **options)
 
 
 def both(
@@ -77,8 +80,7 @@ def test_started_at_the_same_moment_both_tell_all_and_each_prompt_is_bought_once
 
 
 def run_again(sandbox: Sandbox, directory: Path, prompts: list[str]) -> Result:
-    with start(sandbox, directory, prompts) as running:
-        return running.end()
+    return run(*into(directory), sandbox=sandbox, stdin="\n".join(prompts))
 
 
 def test_imagine_and_generate_meet_at_one_prompt(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import sandbox as sandbox_module
+from forked import Fork
 from running import SMALL, Result, Running
 from sandbox import Sandbox, padded
 
@@ -134,7 +135,7 @@ def hold(promise: object, words: str) -> None:
         raise AssertionError(words)
 
 
-def is_up(process: subprocess.Popen[bytes]) -> bool:
+def is_up(process: Fork | subprocess.Popen[bytes]) -> bool:
     """Say whether the script has the signals in hand (before that they are Python's), or has ended."""
     with contextlib.suppress(OSError):
         status = Path(f"/proc/{process.pid}/status").read_text()
@@ -203,7 +204,7 @@ class Campaign:
         """Run the command, `late` seconds from now; `after` seconds from when it is up it gets the signal."""
         time.sleep(late)
         args = ("--prompts-file", str(self.folder / "prompts.txt"), "--output-dir", str(self.pictures))
-        with Running("generate_and_wait.py", *args, *SCHEDULE, *AGAIN, env=env) as running:
+        with Running("generate_and_wait.py", *args, *SCHEDULE, *AGAIN, env=env, whole=True) as running:
             if number:
                 while not is_up(running.process):
                     time.sleep(0.01)
