@@ -357,7 +357,7 @@ def test_a_record_is_on_the_disk_before_it_has_its_name(
         synced.append((os.fstat(descriptor).st_size, (tmp_path / "job.json").exists()))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    files_module.write_whole(tmp_path / "job.json", b"12345")
+    files_module.write_whole(tmp_path / "job.json", [b"12345"])
     assert synced == [(5, False)]
 
 

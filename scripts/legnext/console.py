@@ -5,7 +5,6 @@ The work goes on whatever becomes of them: a job that is paid for is not given u
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from errno import EINVAL, EPIPE
@@ -28,6 +27,8 @@ class Console:
 
     def emit(self, body: dict[str, object]) -> None:
         """Print one object: ASCII, indented on a terminal, else one line; flushed."""
+        import json
+
         indent = 2 if _is_terminal(sys.stdout) else None
         self.say_live("")
         self.write("stdout", json.dumps(_printable(body), indent=indent, allow_nan=False) + "\n")

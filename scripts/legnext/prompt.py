@@ -269,6 +269,11 @@ _GLUED = (
     rf"|[\u2013\u2014]{{1,2}}(?:{_named('number', 'version')})\s+[vV]?\.?\d[\d.]*(?=\s*\Z|\s[-\u2013\u2014])"
     rf"|(?<=\d)--(?:{_named('none')})(?!\S)"
 )
+# Where none of this is, words end at white space alone: `_WORD` takes 4 ms to compile.
+_ODD = (
+    r"[^\s\-\u2013\u2014][-\u2013\u2014]|\s[:\uff1a\u2236]|[:\uff1a\u2236]\s"
+    r"|\d[,;\u0964\u3001\u3002\uff0c\uff1b]"
+)
 _WORD = (
     r"(?<!\S)[\d.]{1,5}(?:\s[:\uff1a\u2236]\s?|[:\uff1a\u2236]\s)\d[\d.]{0,4}"  # 9: 16
     r"|(?<!\S)[\d.:\uff1a\u2236]*\d(?=[,;\u0964\u3001\u3002\uff0c\uff1b]+[^\W\d_])"  # 9:16,copy
@@ -278,7 +283,8 @@ _WORD = (
 
 def _read(prompt: str) -> tuple[list[_Word], list[_Word], list[_Flag]]:
     """Return the image URLs at the front, the words of the text, and the flags."""
-    words = [_Word(match[0], match.start()) for match in re.finditer(_WORD, prompt)]
+    word = _WORD if re.search(_ODD, prompt) else r"\S+"
+    words = [_Word(match[0], match.start()) for match in re.finditer(word, prompt)]
     text: list[_Word] = []
     flags: list[_Flag] = []
     position = 0
@@ -296,6 +302,8 @@ def _read(prompt: str) -> tuple[list[_Word], list[_Word], list[_Flag]]:
 def _flag_at(prompt: str, words: list[_Word], *, inside: bool) -> tuple[_Flag | None, int]:
     """Return the flag that begins with the first of these words, and how many words its name took."""
     used = 1
+    if words[0].text.lstrip(_OPENING)[:1] not in _DASHES:  # nearly all
+        return None, used
     if not words[0].text.strip(_DASHES) and len(words) > 1 and words[1].text[0].isalpha():
         used = 2  # `-- ar 16:9`, `— ar 16:9`
     last, after = words[used - 1], words[used] if len(words) > used else None
@@ -360,7 +368,7 @@ def _is_surely_meant(rule: Rule, name: str, after: _Word | None, *, inside: bool
 def _judge(prompt: str) -> list[_Judged]:
     image_urls, text, flags = _read(prompt)
     close = prompt.rfind("}")
-    if match := re.search(_JSON, prompt[: close + 1]):
+    if close > 0 and (match := re.search(_JSON, prompt[: close + 1])):
         torn = "," in prompt[match.end() : close] or any(flag.start < close for flag in flags)
         advice = "JSON means nothing to Midjourney, with a comma it is permutations; use plain words"
         return [_found("error" if torn else "warning", match[0].rstrip(": "), advice)]

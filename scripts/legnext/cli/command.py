@@ -8,7 +8,6 @@ is a stop like a signal's, so that a host's limit is kept whatever the work is b
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -46,14 +45,16 @@ class _Stop(NamedTuple):
 
 def run(parser: Parser, work: Work) -> NoReturn:
     """Parse the command line, do `work`, print what has to be printed, and exit."""
+    console = Console()
+    _tell_of_itself(parser, console)
+
     from queue import SimpleQueue
     from threading import Thread
 
     inbox: SimpleQueue[_Stop | Exit | Failure] = SimpleQueue()  # the one queue that a signal handler may use
     _note_signals(inbox)
-    console = Console()
     try:
-        args = _arguments(parser, console)
+        args = parser.parse(sys.argv[1:])
     except Failure as failure:
         leave(console, _emit(parser, console, failure))
     args.limit = Limit.of(args.time_limit) if getattr(args, "time_limit", None) else None
@@ -108,6 +109,8 @@ def _stop(progress: Progress, stop: _Stop) -> Exit:
 
 def _note_signals(inbox: SimpleQueue[_Stop | Exit | Failure]) -> None:
     """Have signals noted, first come first served; one that is ignored stays so (`nohup`, `&`)."""
+    import signal
+
     for name, exit_ in _STOPS.items():
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
@@ -131,7 +134,8 @@ def _emit(parser: Parser, console: Console, failure: Failure) -> Exit:
     return exit_code(failure.type, Phase.NEW)
 
 
-def _arguments(parser: Parser, console: Console) -> Namespace:
+def _tell_of_itself(parser: Parser, console: Console) -> None:
+    """Answer --help and --version, and exit."""
     argv = sys.argv[1:]
     if argv == ["--version"]:
         console.emit({"version": __version__})
@@ -139,4 +143,3 @@ def _arguments(parser: Parser, console: Console) -> Namespace:
     if "-h" in argv or "--help" in argv:
         console.write("stdout", parser.format_help())
         leave(console, Exit.DONE)
-    return parser.parse(argv)

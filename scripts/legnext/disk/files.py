@@ -26,7 +26,7 @@ else:
     import fcntl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 PART = ".part"
 _OURS = re.compile(rf"\..+\.[0-9a-f]{{12}}\{PART}")  # what `partial_beside` makes, and no other program's
@@ -107,17 +107,17 @@ def replace(partial: Path, path: Path) -> Path:
         time.sleep(0.05)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
     """Write `path` whole or not at all, and onto the disk. Raises OSError."""
     with partial_beside(path) as partial:
         with open_partial(partial) as file:
-            write_out(file, data)
+            write_out(file, pieces)
         replace(partial, path)
 
 
-def write_out(file: BinaryIO, data: bytes) -> None:
-    """Write `data` and wait until the disk has it. Raises OSError."""
-    file.write(data)
+def write_out(file: BinaryIO, pieces: Iterable[bytes]) -> None:
+    """Write it all and wait until the disk has it. Raises OSError."""
+    file.writelines(pieces)
     file.flush()
     os.fsync(file.fileno())
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone, tzinfo
 from itertools import groupby
 from pathlib import Path
@@ -83,8 +83,8 @@ def clean(text: str) -> str:
 
 def render(
     cards: Iterable[Card], *, title: str, live_until: datetime | None = None, zone: tzinfo | None = None
-) -> str:
-    """Return the whole page for CARDS, newest first; it encodes to UTF-8 whatever they hold.
+) -> Iterator[str]:
+    """Yield the page for CARDS in pieces, newest first; it encodes to UTF-8 whatever they hold.
 
     `title` is the folder's name. `live_until` (aware) says that a run is writing this folder and will have
     written the page again by then; None, that none is. A page in a file cannot ask whether its writer lives:
@@ -93,24 +93,28 @@ def render(
     """
     dated = [(_parse(card.submitted_at, zone) or _parse(card.ended_at, zone), card) for card in cards]
     dated.sort(key=lambda pair: (pair[0] or _EPOCH, pair[1].job_id), reverse=True)
-    days = []
-    for day, group in groupby(dated, key=lambda pair: pair[0] and pair[0].date()):
-        name = f"{day:%A}, {day.day} {day:%B %Y}" if day else "Day not known"
-        days.append(_fill("day", name=name, cards=_join(_card(card, when, zone) for when, card in group)))
     style, script = _RAW["style"], _RAW["script"]
-    return _fill(
+    yield _fill(
         "page",
         title=title or "Gallery",  # "/" has no name
         state="live" if live_until else "",
         summary=_summary([card for _, card in dated]),
         live=_fill("live", until=_iso(live_until)) if live_until else Html(),
-        days=_join(days) or _fill("empty"),
         frames=Html("; frame-src 'self' file:" if live_until else ""),
         style=Html(style),
         style_hash=_hash(style),
-        script=Html(script),
         script_hash=_hash(script),
     )
+    if not dated:
+        yield _fill("empty")
+    loading = "eager"  # of the first job, so that its pictures do not wait for the end of a long page
+    for day, group in groupby(dated, key=lambda pair: pair[0] and pair[0].date()):
+        yield _fill("day", name=f"{day:%A}, {day.day} {day:%B %Y}" if day else "Day not known")
+        for when, card in group:
+            yield _card(card, when, zone, loading)
+            loading = "lazy"
+        yield _fill("day_end")
+    yield _fill("end", script=Html(script))
 
 
 def _summary(cards: list[Card]) -> str:
@@ -142,7 +146,7 @@ def _unfinished(card: Card) -> bool:
     )
 
 
-def _card(card: Card, when: datetime | None, zone: tzinfo | None) -> Html:
+def _card(card: Card, when: datetime | None, zone: tzinfo | None, loading: str) -> Html:
     prompt = card.prompt or ""
     flags = _FLAGS.search(prompt)
     cut = flags.start() if flags else len(prompt)
@@ -172,11 +176,11 @@ def _card(card: Card, when: datetime | None, zone: tzinfo | None) -> Html:
         facts="\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact),
         copy=_fill("copy") if prompt else Html(),
         grid=_fill("grid", path=_path(card.grid)) if card.grid else Html(),
-        body=_join((_pictures(card), _note(card))),
+        body=_join((_pictures(card, loading), _note(card))),
     )
 
 
-def _pictures(card: Card) -> Html:
+def _pictures(card: Card, loading: str) -> Html:
     prompt = card.prompt or ""
     short = prompt if len(prompt) <= 120 else prompt[:119] + "…"  # a screen reader reads it for every picture
     # The shape the prompt asks for holds the place until the file is there; then the file's own shape counts.
@@ -190,7 +194,9 @@ def _pictures(card: Card) -> Html:
     for number, path, url in shown:
         if path is not None:
             alt = f"Picture {number}: {short}" if short else f"Picture {number}"
-            frames.append(_fill("picture", path=_path(path), alt=alt, number=str(number), **size))
+            frames.append(
+                _fill("picture", path=_path(path), alt=alt, number=str(number), loading=loading, **size)
+            )
         else:
             safe = url if url and url.lower().startswith(("https://", "http://")) else ""  # never javascript:
             link = _fill("link", url=safe) if safe else Html()
@@ -339,7 +345,7 @@ class Gallery:
         try:
             cards = [self._card_of(record) for record in directory.records()]
             page = render(cards, title=directory.path.name or str(directory.path), live_until=until)
-            write_whole(directory.gallery, page.encode())
+            write_whole(directory.gallery, (piece.encode() for piece in page))
         except OSError as error:
             directory.warn(f"the gallery could not be written: {error.strerror or error}")
         except Failure as failure:

@@ -94,7 +94,7 @@ class Reservation:
             os.ftruncate(self._descriptor, 0)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             with open(self._descriptor, "wb", closefd=False) as file:
-                write_out(file, _encode(body))
+                write_out(file, [_encode(body)])
         except OSError as error:
             self.answered()
             raise file_error("the submit could not be put on record, so it was not sent", error) from None
@@ -162,7 +162,7 @@ class OutputDir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with partial_beside(self.path / "probe") as probe, open_partial(probe) as file:
-                write_out(file, bytes(_PROBE_BYTES))
+                write_out(file, [bytes(_PROBE_BYTES)])
         except OSError as error:
             raise file_error("--output-dir cannot be written", error) from None
         sweep(self.path)
@@ -187,7 +187,7 @@ class OutputDir:
             self._note(record)  # no other prompt of this run claims it
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / RECORD, _encode({k: v for k, v in body.items() if v is not None}))
+            write_whole(folder / RECORD, [_encode({k: v for k, v in body.items() if v is not None})])
         except OSError as failure:
             raise file_error("the job's record could not be written", failure) from None
 

@@ -7,6 +7,7 @@ send, the id on stderr and in its record before the first look.
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -396,6 +397,9 @@ def prepare(
     run = Run(
         Api(settings(), trace), progress, schedule, patience, limit.last_submit if limit else None, again
     )
+    # All is imported: a long batch has garbage of its own, and need not look for it in there.
+    gc.freeze()
+    gc.set_threshold(5_000)
     if form.output_dir is None:
         return run
     from legnext.disk.gallery import Gallery
