@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from legnext.prompt import PARAMETERS, POINTS_PER_USD, TABLE_READ, VERSIONS, Rule, check, mend, points
@@ -480,16 +480,16 @@ def test_a_mended_prompt_checks_clean(text: str, flags: list[str], data: st.Data
 
 
 PROSE = (
-    'a cat man—half sci-fi no tile v s ar raw style video 16:9 50 don\'t "yes" '
+    'a cat man—half sci-fi - — – no tile v s ar raw style video 16:9 50 don\'t "yes" '
     "猫が好き。 🐈 (red, blue) { x-ray —and– 1920s; f/1.8 https://cdn.test/a--b half—"
 )
 
 
-# A lone dash before a flag's name and its value is a slip: here a word that is no name follows.
-@given(st.lists(st.sampled_from([*PROSE.split(), "- then", "— then", "– then"]), min_size=1, max_size=20))
+@given(st.lists(st.sampled_from(PROSE.split()), min_size=1, max_size=20).map(" ".join))
 @settings(max_examples=100, deadline=None)
-def test_prose_is_never_refused(words: list[str]) -> None:
-    assert check(" ".join([*words, "--ar 16:9"])) == ()
+def test_prose_is_never_refused(text: str) -> None:
+    assume(not re.search(r"[-—–] (no|tile|v|s|ar|raw|style|video)\b", text))  # a flag with the wrong dash
+    assert check(f"{text} --ar 16:9") == ()
 
 
 # The two pages
