@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -185,6 +186,11 @@ def run(script: str, *args: str | bytes, **options: Any) -> Result:
     """Run a script to its end: `run("get_task.py", job_id, sandbox=sandbox, env=..., stdin=..., cwd=...)`."""
     with Running(script, *args, **options) as running:
         return running.end()
+
+
+def words_of(command: str) -> list[str]:
+    """Split a printed command as its system's shell does."""
+    return [word.strip('"') for word in shlex.split(command, posix=os.name != "nt")]
 
 
 def _refuse(constant: str) -> None:

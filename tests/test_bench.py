@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -29,7 +30,9 @@ TINY = bench.Size(
 
 def test_the_benchmark_measures() -> None:
     rows = bench.measure(TINY, ("notice", "counts", "memory", "known", "galleries"))  # a piece of it
-    assert all((row.ours and row.theirs) or row.against == "of 20" for row in rows)  # no browser here
+    # No browser here, and on Windows no peak of memory.
+    not_here = {"of 20"} | ({"1 prompts"} if sys.platform == "win32" else set())
+    assert all((row.ours and row.theirs) or row.against in not_here for row in rows)
     counted = [row for row in rows if row.equal]
     assert [row.theirs for row in counted] == [4, 1]
     lines = bench.table(rows).splitlines()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from legnext import picture
-from running import SMALL, Result, Running, made, run
+from running import SMALL, Result, Running, made, run, words_of
 from sandbox import Fault, Sandbox
 
 JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
@@ -38,7 +37,7 @@ def all_of(job_id: str) -> set[str]:
 
 def resumed(result: Result, sandbox: Sandbox) -> Result:
     """Run the command that a result says to go on with."""
-    python, script, *words = shlex.split(result.only["resume"])
+    python, script, *words = words_of(result.only["resume"])
     assert python == sys.executable
     return run(Path(script).name, *words, sandbox=sandbox)
 
@@ -101,7 +100,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("only root can mount a small file system")
+        pytest.skip("it takes root on Linux to mount a small file system")
     try:
         yield Disk(point)
     finally:

@@ -37,7 +37,7 @@ PLACES = {
 def beside(line: str, directory: Path) -> int:
     """Count the bytes of a line without the prompt and the error."""
     for path, place in {**PLACES, str(directory): "/home/someone/work/project/pictures"}.items():
-        line = line.replace(path, place)
+        line = line.replace(json.dumps(path)[1:-1], place)
     body = json.loads(line)
     error = len(json.dumps({"error": body["error"]})) if "error" in body else 0
     return len(line) - len(json.dumps(body["prompt"])) - error

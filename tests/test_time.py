@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from legnext.jobs.polling import Limit
 from legnext.jobs.progress import Progress
 from legnext.jobs.report import Form
 from legnext.jobs.task import Task
-from running import Result, Running, made, run
+from running import Result, Running, made, run, words_of
 from sandbox import Fault, Request, Sandbox
 
 GENERATE = "generate_and_wait.py"
@@ -71,7 +70,7 @@ def test_a_job_that_is_not_over_ends_as_timeout_with_resume(
     result = run(script, *what, *LIMIT, *given, "--output-dir", str(tmp_path), sandbox=sandbox)
     assert (result.code, result.error["type"], result.only["job_id"]) == (6, "timeout", job_id)
     assert "--time-limit 3 s" in result.error["message"]
-    words = shlex.split(result.only["resume"])
+    words = words_of(result.only["resume"])
     assert words[-len(given) - 6 :] == [job_id, "--wait", "--output-dir", str(tmp_path), *given, *LIMIT]
 
 
