@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import select
 from pathlib import Path
 
@@ -38,7 +39,10 @@ def test_every_command_of_readme_is_tried() -> None:
     assert {command.removeprefix("npx ") for command in named} - tried == set()
 
 
-@pytest.mark.parametrize("way", [hosts.CLONE_FOR_ALL, hosts.UNPACK])
+UNZIP = pytest.mark.skipif(not shutil.which("unzip"), reason="there is no unzip here")
+
+
+@pytest.mark.parametrize("way", [hosts.CLONE_FOR_ALL, pytest.param(hosts.UNPACK, marks=UNZIP)])
 def test_the_working_tree_is_what_is_installed(workshop: hosts.Workshop, way: str) -> None:
     shown = (f"name: {hosts.NAME} description: ", "DESCRIPTION license: MIT")
     told = result(workshop, way, f"sed 's/: >-$/:/' {SKILL}", *shown)
