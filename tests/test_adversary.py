@@ -504,6 +504,7 @@ def test_a_look_up_that_is_asked_to_wait_long_ends(sandbox: Sandbox) -> None:
     assert (result.code, len(sandbox.requests)) == (1, 1)
 
 
+@pytest.mark.long
 def test_a_submit_is_sent_for_as_long_as_429_is_all_that_is_said(sandbox: Sandbox) -> None:
     sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": "0"}, times=5))
     assert (run(*GENERATE, sandbox=sandbox).code, sandbox.posts) == (0, 6)
@@ -533,6 +534,7 @@ def test_a_job_from_its_record_is_looked_at_at_once(sandbox: Sandbox, tmp_path: 
 # --- What is told while a run goes on ---------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_record_and_page_follow_what_is_seen(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.service_time = NEVER
     sandbox.image_delay = 1.2  # longer than the page rests after the job's end was put on it

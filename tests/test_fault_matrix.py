@@ -233,6 +233,7 @@ def as_date(seconds: float) -> str:
 
 
 @pytest.mark.parametrize(("form", "asked"), [(in_seconds, 2), (as_date, 4)])
+@pytest.mark.long
 def test_a_429_is_sent_again_when_the_server_says(sandbox: Sandbox, form: Any, asked: int) -> None:
     written = time.monotonic()
     sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": form(asked)}))

@@ -337,6 +337,7 @@ def passes(running: Running, sandbox: Sandbox, words: str) -> Iterator[None]:
     sandbox.wait_for("job", 2 + sum(r.route == "job" for r in sandbox.requests))
 
 
+@pytest.mark.long
 def test_a_wait_outlives_all_that_nginx_does(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.service_time = NEVER
     bundle, aside = tmp_path / "own-ca.pem", tmp_path / "aside"
@@ -544,6 +545,7 @@ def test_a_proxy_on_the_way(
 
 
 @needs_squid
+@pytest.mark.long
 def test_a_wait_outlives_all_that_squid_does(behind_squid: BehindSquid, tmp_path: Path) -> None:
     sandbox, env = behind_squid
     sandbox.service_time = NEVER
