@@ -6,6 +6,7 @@ server of multiprocessing is a process like any other: pipes, environment and ex
 
 from __future__ import annotations
 
+import contextlib
 import io
 import multiprocessing
 import os
@@ -24,7 +25,10 @@ if POSSIBLE := os.name == "posix":
 
 
 class Fork:
-    """A script under way, with the methods of `subprocess.Popen` that tests use, and pipes on all streams."""
+    """A script under way, with the methods of `subprocess.Popen` that tests use, and pipes on all streams.
+
+    For one thread: multiprocessing mixes up exit codes where several start processes.
+    """
 
     def __init__(self, script: Path, args: Sequence[str | bytes], env: dict[str, str], cwd: str) -> None:
         """Start it."""
@@ -53,8 +57,9 @@ class Fork:
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # the fork server may know of its end before us
+            if self.poll() is None:
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Send it SIGTERM."""

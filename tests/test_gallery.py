@@ -553,8 +553,12 @@ def test_live_page_follows_the_run_and_keeps_its_place(tmp_path: Path, browser: 
     under_way = card(job_id="new", status="pending", pictures=(), grid=None, resume="uv run it", waiting=True)
     browser.call("Page.addScriptToEvaluateOnNewDocument", source=TIMERS)
     browser.window(1000, 700)
-    browser.go(put(page, gallery(*jobs, under_way, live_until=soon)))
+    browser.go(put(page, gallery(*jobs, live_until=soon)))
     assert browser.run("timers.length == 1 && timers[0][1] >= 4000")
+    browser.run("cards[0].kept = true")
+    put(page, gallery(*jobs, under_way, live_until=soon))
+    browser.follow()
+    assert browser.run("[cards[0].id, cards[1].id, cards[1].kept]") == ["job-new", "job-job7", True]
     assert browser.run("[...document.querySelectorAll('.now')].every(e => e.checkVisibility())")
     assert not browser.run("[...document.querySelectorAll('.later')].some(e => e.checkVisibility())")
 
@@ -574,10 +578,10 @@ def test_live_page_follows_the_run_and_keeps_its_place(tmp_path: Path, browser: 
     done = drawn(tmp_path, "new", submitted_at=under_way.submitted_at)
     put(page, gallery(*jobs[1:], done, tomorrow, live_until=soon))
     browser.follow()
-    assert browser.run(f"{FRAMES}.then(() => [timers.length, document.body.className])") == [3, "live"]
+    assert browser.run(f"{FRAMES}.then(() => [timers.length, document.body.className])") == [5, "live"]
     put(page, gallery(*jobs[1:], done, tomorrow))
     browser.follow()
-    assert browser.run("[timers.length, document.body.className]") == [4, ""], "no run, no look"
+    assert browser.run("[timers.length, document.body.className]") == [6, ""], "no run, no look"
     assert browser.run("[...cards].filter(card => !card.kept).map(card => card.id)") == [
         "job-later",
         "job-new",

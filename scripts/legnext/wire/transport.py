@@ -30,7 +30,7 @@ PIECE = 65536  # bytes: smaller pieces cost time, one whole body costs memory
 
 # Gateways close connections that rest. Where that crosses with a submit nobody can tell whether it arrived:
 # it takes one that was used this short a time ago, or a new one.
-REST_SECONDS = 1.0
+REST_SECONDS = 0.25
 
 # A server in trouble is asked less often, but a job is still told within half a minute of its end.
 LONGEST_PAUSE = 30.0
