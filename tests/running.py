@@ -1,4 +1,4 @@
-"""Runs the scripts as whole processes, and holds each to what stdout, stderr and the exit code promise."""
+"""Runs each script as its own process, and holds it to what stdout, stderr and the exit code promise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -186,6 +187,13 @@ def run(script: str, *args: str | bytes, **options: Any) -> Result:
     """Run a script to its end: `run("get_task.py", job_id, sandbox=sandbox, env=..., stdin=..., cwd=...)`."""
     with Running(script, *args, **options) as running:
         return running.end()
+
+
+def free_ports(count: int) -> list[str]:
+    """Return loopback ports on which nobody listens."""
+    with contextlib.ExitStack() as stack:  # open all at once: else the same one may come twice
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [str(server.getsockname()[1]) for server in servers]
 
 
 def words_of(command: str) -> list[str]:

@@ -23,7 +23,7 @@ from legnext.errors import Failure
 from legnext.wire import api as api_module
 from legnext.wire.api import Api
 from legnext.wire.settings import Settings
-from running import Result, made, run
+from running import Result, free_ports, made, run
 from sandbox import Fault, Sandbox
 
 JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
@@ -273,12 +273,6 @@ ELSEWHERE = "https://api.legnext.invalid"
 # --- No connection ----------------------------------------------------------------------------------------
 
 
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def full_port() -> Iterator[int]:
     """Yield a port whose queue is full: a connection attempt gets no answer at all."""
@@ -303,7 +297,7 @@ NOWHERE = {
 def test_without_a_connection_nothing_is_lost_and_the_submit_is_tried_again(
     sandbox: Sandbox, case: str
 ) -> None:
-    ports = {"CLOSED": str(closed_port()), "SANDBOX": sandbox.url.rpartition(":")[2]}
+    ports = {"CLOSED": free_ports(1)[0], "SANDBOX": sandbox.url.rpartition(":")[2]}
     env = {"LEGNEXT_API_KEY": sandbox.key} | NOWHERE[case]
     for word, port in ports.items():
         env = {name: value.replace(word, port) for name, value in env.items()}
@@ -356,11 +350,11 @@ def test_an_answer_that_does_not_come_in_time_leaves_it_unknown(
 
 
 def test_a_connection_that_comes_back_takes_the_submit_once(sandbox: Sandbox) -> None:
-    port = closed_port()
+    (port,) = free_ports(1)
 
     def come_back() -> None:
         time.sleep(0.5)  # after the first try
-        stack.enter_context(Sandbox(service_time=0, port=port))
+        stack.enter_context(Sandbox(service_time=0, port=int(port)))
 
     with contextlib.ExitStack() as stack:
         thread = threading.Thread(target=come_back)

@@ -19,7 +19,7 @@ import pytest
 import requests
 import trustme
 
-from running import Result, Running, made, run
+from running import Result, Running, free_ports, made, run
 from sandbox import Fault, Sandbox
 
 # Debian keeps them where only root's PATH looks.
@@ -102,12 +102,6 @@ max_filedescriptors 1024
 shutdown_lifetime 0 seconds
 """
 USERS = '#!/bin/sh\nwhile read -r line; do [ "$line" = "ann secret" ] && echo OK || echo ERR; done\n'
-
-
-def free_ports(count: int) -> list[str]:
-    with contextlib.ExitStack() as stack:  # open all at once: else the same one may come twice
-        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [str(server.getsockname()[1]) for server in servers]
 
 
 class Gateway:

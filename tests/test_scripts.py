@@ -1,4 +1,4 @@
-"""Each script as a whole process against the sandbox: what it prints, sends, leaves and exits with."""
+"""Each script as a process of its own against the sandbox: what it prints, sends, leaves and exits with."""
 
 from __future__ import annotations
 

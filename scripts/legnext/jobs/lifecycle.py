@@ -397,7 +397,7 @@ def prepare(
     run = Run(
         Api(settings(), trace), progress, schedule, patience, limit.last_submit if limit else None, again
     )
-    # All is imported: a long batch has garbage of its own, and need not look for it in there.
+    # `requests` is imported: a long batch has garbage of its own, and need not look for it in there.
     gc.freeze()
     gc.set_threshold(5_000)
     if form.output_dir is None:
