@@ -1,0 +1,85 @@
+"""May this be bought? The run's budget, the user's own daily limit, the balance: pure functions.
+
+Prices are in USD; None is a price that is not known, and is never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from legnext.errors import Failure
+from legnext.job import age_seconds, is_number, recorded_job
+
+DAY_SECONDS = 86_400.0
+ROUNDING = 1e-6  # three times 0.08 is not 0.24
+
+Prices = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Why nothing may be bought, and the numbers that say so."""
+
+    failure: Failure
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def total(prices: Prices) -> float | None:
+    """Return the sum, None if one of them is not known."""
+    return None if None in prices else round(sum(filter(None, prices)), 3)
+
+
+def affordable(prices: Prices, limit: float) -> int:
+    """Return how many, in order, fit into a limit."""
+    for number, price in enumerate(prices):
+        if price is None or price > limit + ROUNDING:
+            return number
+        limit -= price
+    return len(prices)
+
+
+def over_limit(prices: Prices, limit: float, name: str, spent: float = 0.0) -> Block | None:
+    """Return why the prices do not fit into a limit that the user has set, or None if they do."""
+    price = total(prices)
+    if price is not None and price + spent <= limit + ROUNDING:
+        return None
+    words = "a price is not documented" if price is None else f"the price is {price:g} USD"
+    words += f", {name} is {limit:g} USD"
+    words += f", of which {spent:g} USD were spent in the last 24 hours" if spent else ""
+    facts = {
+        "price_usd": price,
+        "budget_usd": limit,
+        "affordable": affordable(prices, limit - spent),
+    }
+    return Block(Failure("over_budget", words), facts)
+
+
+def over_balance(prices: Prices, balance: float) -> Block | None:
+    """Return why the balance does not cover the prices, or None if it does or may do."""
+    price = total(prices)
+    if price is None or price <= balance + ROUNDING:
+        return None
+    words = f"the price is {price:g} USD, the balance {balance:g} USD"
+    facts = {"price_usd": price, "balance_usd": balance, "affordable": affordable(prices, balance)}
+    return Block(Failure("insufficient_balance", words), facts)
+
+
+def spent_today(jobs: Iterable[dict[str, Any]], submits: Iterable[dict[str, Any]]) -> float:
+    """Return what the last 24 hours cost, or will: jobs on record, submits of unknown outcome."""
+    costs = [(record.get("submitted_at"), known_cost(record)) for record in jobs]
+    costs += [(submit.get("submitted_at"), usd(submit.get("price_usd"))) for submit in submits]
+    ages = [(age_seconds(at), cost) for at, cost in costs]
+    return round(sum(c for age, c in ages if c and age is not None and age < DAY_SECONDS), 3)
+
+
+def known_cost(record: dict[str, Any]) -> float | None:
+    """Return what a job on record did cost, or its price while that is not known."""
+    cost = recorded_job(record).cost_usd
+    return usd(record.get("price_usd")) if cost is None else cost
+
+
+def usd(value: object) -> float | None:
+    """Return an amount in a record, None if it is no number."""
+    return float(value) if is_number(value) else None

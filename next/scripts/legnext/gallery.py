@@ -1,0 +1,150 @@
+"""The gallery: the jobs of a folder on one HTML page, which loads nothing but their pictures."""
+
+import os
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from hashlib import sha256
+from itertools import groupby
+from pathlib import Path
+from string import Template
+from threading import Lock
+from typing import Any
+from urllib.parse import quote
+
+from legnext.job import parse_time
+
+Job = dict[str, Any]  # see `write`
+NAME = "gallery.html"
+SOURCE = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+STEPS = range(10, 41)  # ratios that the styles know: 0.5 to 2, in twentieths
+RATIOS = "\n".join(f".r{step} {{ --ratio: {step / 20}; }}" for step in STEPS)
+PAGE = SOURCE.partition("\n<!-- Parts")[0].replace("/* ratios */", RATIOS)
+PARTS = re.findall(r'<template id="(\w+)">\n?(.*?)</template>', SOURCE, re.DOTALL)
+TEMPLATES = {name: Template(text) for name, text in [("page", PAGE), *PARTS]}
+HASHES = {  # all that the page's policy allows to be applied or run
+    f"{tag}_hash": b64encode(sha256(text.encode()).digest()).decode()
+    for tag, text in re.findall(r"<(style|script)>(.*?)</\1>", PAGE, re.DOTALL)
+}
+NOT_IN_HTML = dict.fromkeys([0, *range(0xD800, 0xE000)], "\ufffd")  # NUL, half a surrogate pair
+ESCAPES = NOT_IN_HTML | {ord(char): f"&#{ord(char)};" for char in "&<>\"'\r"}
+FLAGS = re.compile(r"(?<!\S)(?=--[a-z])")
+RATIO = re.compile(r"(?<!\S)--(?:ar|aspect)\s+([1-9]\d{0,3}):([1-9]\d{0,3})(?!\S)", re.ASCII)
+LONG = 300  # characters of a prompt; a longer one is folded
+write_lock = Lock()
+
+
+class Html(str):
+    """Markup; other text is escaped on its way into the page."""
+
+
+def write(folder: Path, jobs: Iterable[Job]) -> None:
+    """Write FOLDER/gallery.html, whole or not at all. Safe to use from threads. Raises OSError.
+
+    A job is its record, `folder` (name), `pictures` (file name or None by "grid", "1", …), `urls`,
+    `resume` (shell command or None), `downloaded` (what is missing now was deleted by a person).
+    """
+    partial = folder / f".{NAME}.{os.getpid()}.part"
+    with write_lock:
+        try:
+            partial.write_bytes(render(jobs, title=folder.absolute().name or NAME).encode())
+            partial.replace(folder / NAME)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def render(jobs: Iterable[Job], title: str) -> Html:
+    """Return the page of JOBS, newest first."""
+    dated = sorted(((submitted(job), job) for job in jobs), key=lambda pair: pair[0], reverse=True)
+    views = [view(job) for _, job in dated]
+    pictures = sum(bool(file) for _, files in views for file in files.values())
+    states = [state for state, _ in views if state]
+    summary = [
+        f"{pictures:,} picture{'s' * (pictures != 1)}",
+        f"{len(dated):,} job{'s' * (len(dated) != 1)}",
+        *(f"{states.count(state):,} {state.lower()}" for state in sorted({*states})),
+        price(0, *(job.get("cost_usd") for _, job in dated)),
+    ]
+    days = [
+        fill("day", day=day, jobs=Html("".join(show_job(job, time) for (*_, time), job in group)))
+        for day, group in groupby(dated, key=lambda pair: pair[0][1])
+    ]
+    return fill("page", title=title, summary=" · ".join(summary), days=Html("".join(days)))
+
+
+def show_job(job: Job, time: str) -> Html:
+    """Show a job: its prompt, what is known of it, its pictures, why it failed, how to continue."""
+    prompt, state, path = text(job, "prompt"), view(job)[0], quote(os.fsencode(job["folder"]))
+    words, *flags = FLAGS.split(prompt or "No prompt on record", maxsplit=1)
+    heading = fill("heading", words=words, flags="".join(flags))
+    seed, reason = text(job.get("output"), "seed"), text(job.get("error"), "message")
+    facts = [time, price(job.get("cost_usd")), seed and f"Seed {seed}"]
+    part, note = ("reason", reason) if state == "Failed" else ("resume", state and job["resume"])
+    grid = job["pictures"].get("grid")
+    return fill(
+        "job",
+        state=state,
+        heading=fill("folded", heading=heading) if len(prompt) > LONG else heading,
+        facts="".join(f"{fact} · " for fact in facts if fact),
+        folder=job["folder"],
+        path=path,
+        copy=fill("copy") if prompt else "",
+        grid=fill("grid", path=f"{path}/{grid}") if grid else "",
+        pictures=show_pictures(job, prompt, path),
+        note=fill(part, text=note) if note else "",
+    )
+
+
+def show_pictures(job: Job, prompt: str, folder: str) -> Html:
+    """Show the pictures side by side; a missing one is named, with its URL as a link."""
+    ratio, frames = RATIO.search(prompt), []
+    width, height = ratio.groups() if ratio else ("1", "1")  # keep the place until it is loaded
+    for name, file in view(job)[1].items():
+        if file:
+            values = {"prompt": prompt[:120], "width": width, "height": height}
+            frames.append(fill("picture", name=name, path=f"{folder}/{file}", **values))
+        else:
+            url = text(job["urls"], name)
+            link = fill("link", url=url) if re.match("https?://", url) else ""  # no javascript:
+            frames.append(fill("missing", name=name, link=link))
+    step = min(STEPS[-1], max(STEPS[0], 20 * int(width) // int(height)))
+    shape = "wide" if step > 20 else "square" if step == 20 else "upright"
+    return fill("pictures", shape=f"{shape} r{step}", pictures=Html("".join(frames)))
+
+
+def view(job: Job) -> tuple[str, dict[str, str | None]]:
+    """Return a job's state in a word ("" if it is done) and the pictures to show, by name."""
+    files = {n: file for n, file in job["pictures"].items() if file or not job["downloaded"]}
+    # The grid is shown as a picture only if it is missing or alone.
+    shown = {n: file for n, file in files.items() if n != "grid" or not file} or files
+    if job["status"] != "completed":
+        return "Failed" if job["status"] == "failed" else "Unfinished", shown
+    return "" if job["downloaded"] or (files and all(files.values())) else "Incomplete", shown
+
+
+def submitted(job: Job) -> tuple[float, str, str]:
+    """Return when a job was submitted, to sort by, and as day and time of this machine's clock."""
+    time = parse_time(job.get("submitted_at"))
+    if time is None or not 1980 < time.year < 9000:  # systems differ in what they can place
+        return 0, "Date unknown", text(job, "submitted_at")
+    time = time.astimezone()
+    day = f"{time:%A}, {time.day} {time:%B %Y}"
+    return time.timestamp(), day, f"{time.day} {time:%b %Y, %H:%M}"
+
+
+def price(*usd: object) -> str:
+    """Return dollars and cents, and tenths of a cent if there are any; "" if none is known."""
+    known = [cost for cost in usd if isinstance(cost, (int, float)) and 0 <= cost < 1e9]
+    return f"${sum(known):,.3f}".removesuffix("0") if known else ""
+
+
+def text(part: object, name: str) -> str:
+    """Return a text in a part of a record, "" if there is none: people edit records."""
+    value = part.get(name) if isinstance(part, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def fill(part: str, **values: str) -> Html:
+    """Fill a part of the page."""
+    safe = {n: v if isinstance(v, Html) else v.translate(ESCAPES) for n, v in values.items()}
+    return Html(TEMPLATES[part].substitute(HASHES | safe))

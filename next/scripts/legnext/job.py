@@ -1,0 +1,197 @@
+"""A job as the API sends it, cleaned: which statuses end it, its pictures, what it cost.
+
+Facts are from the API reference; "recorded" means seen in a recorded answer of the live API.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, TypeGuard
+
+# The reference says UUID, the vendor's API description says string. The id becomes part of a URL
+# and of a folder's name, so these characters only.
+JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
+A_JOB_ID = "1 to 128 of A-Z a-z 0-9 - _, such as 89fc70ee-0357-4dab-98e7-d3383e2efd1b"
+MAX_IMAGES = 24  # drafts of V8 have 24, everything else 4
+NORMAL_IMAGES = 4
+# Every other status, documented or not, means "not finished".
+SUCCEEDED, FAILED = ("completed",), ("failed",)
+MODERATION = re.compile(
+    "banned|prohibit|content policy|nsfw|sensitive content|content moderation", re.IGNORECASE
+)
+EMPTY: tuple[object, ...] = (None, "", {}, [], "0001-01-01T00:00:00Z")
+ERROR_FIELDS = ("message", "raw_message", "detail", "logs", "error_messages")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job. URLs are exactly as received, in the order received; nothing empty is kept."""
+
+    job_id: str
+    status: str
+    image_url: str = ""
+    image_urls: tuple[str, ...] = ()
+    seed: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+    code: int | None = None  # of its failure; may be a business code such as 10000
+    reason: str = ""  # why it failed
+
+    @property
+    def has_succeeded(self) -> bool:
+        return self.status in SUCCEEDED
+
+    @property
+    def has_failed(self) -> bool:
+        return self.status in FAILED
+
+    @property
+    def is_final(self) -> bool:
+        """Whether its status will not change."""
+        return self.has_succeeded or self.has_failed
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to wait for: pictures may come later than `completed`."""
+        return self.has_failed or (self.has_succeeded and bool(self.urls))
+
+    @property
+    def has_few_images(self) -> bool:
+        """Whether some of its pictures are probably still to come."""
+        return self.has_succeeded and len(self.image_urls) < NORMAL_IMAGES
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """The pictures' URLs by the names of their files: grid, 1, 2 and so on."""
+        named = {str(number): url for number, url in enumerate(self.image_urls, 1)}
+        return {"grid": self.image_url, **named} if self.image_url else named
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What it did cost, None if it is not over or does not say. 1000 points are 1 USD."""
+        points = mapping(self.meta.get("usage")).get("consume")
+        return round(points / 1000, 3) if self.is_final and is_number(points) else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is printed of it."""
+        urls = list(self.image_urls)
+        output = {"image_url": self.image_url, "image_urls": urls, "seed": self.seed}
+        body = {
+            "job_id": self.job_id,
+            "status": self.status,
+            "cost_usd": self.cost_usd,
+            "output": without_empty(output if self.has_succeeded else None),
+            "meta": self.meta,
+        }
+        return without_empty(body)
+
+    def as_record(self) -> dict[str, Any]:
+        """Return what is recorded of it: a failed one with its reason."""
+        error = {"error": {"code": self.code, "message": self.reason}} if self.reason else {}
+        return {**self.as_json(), **error}
+
+
+def parse_job(body: object, job_id: str) -> Job:
+    """Return the job in an answer of the API, or in a record.
+
+    Raises ValueError if it has no status or is about another job: a gateway that mixed up two
+    answers would give one job's pictures to another. The status says that a job failed, not the
+    presence of `error`: every success has `"error": {"code": 0}` (recorded).
+    """
+    if not isinstance(body, dict):
+        raise ValueError("not an object")
+    named, status = body.get("job_id"), text(body.get("status"))
+    if isinstance(named, str) and named.lower() != job_id.lower():
+        raise ValueError(f"it is about another job, {named[:80]!r}")
+    if not status:
+        raise ValueError("no status")
+    output, meta = mapping(body.get("output")), without_empty(body.get("meta"))
+    if "usage" in meta:
+        meta["usage"] = without_empty(meta["usage"])
+    urls, seed = output.get("image_urls"), output.get("seed")
+    code, reason = error_words(body) if status in FAILED else (None, "")
+    return Job(
+        job_id=job_id,
+        status=status,
+        image_url=text(output.get("image_url")),
+        image_urls=tuple(filter(text, urls[:MAX_IMAGES])) if isinstance(urls, list) else (),
+        seed=str(seed) if is_number(seed) else text(seed),
+        meta=meta,
+        code=code,
+        reason=reason or ("the API gave no reason" if status in FAILED else ""),
+    )
+
+
+def recorded_job(record: dict[str, Any]) -> Job:
+    """Return the job of a record; one that was only submitted is pending."""
+    status = text(record.get("status")) or "pending"
+    return parse_job({**record, "status": status}, record["job_id"])
+
+
+def error_words(body: object) -> tuple[int | None, str]:
+    """Return (code, message) from wherever the API put them; (None, "") if there are none."""
+    raw = mapping(body)
+    places = [raw.get("error"), raw, raw.get("output")]
+    codes = [mapping(place).get("code") for place in places]
+    code = next((c for c in codes if type(c) is int and c), None)
+    found: list[str] = []
+    for place in places:
+        parts = [place[n] for n in ERROR_FIELDS if n in place] if isinstance(place, dict) else place
+        found += texts_in(parts, depth=4)
+    words = [word for word in dict.fromkeys(found) if word]
+    # raw_message often says the same as message, sometimes more
+    distinct = [w for w in words if not any(w in other for other in words if other != w)]
+    return code, "; ".join(distinct)
+
+
+def texts_in(value: object, depth: int) -> Iterator[str]:
+    """Yield the texts in a JSON value, down to a depth."""
+    if isinstance(value, str):
+        yield value.strip()
+    elif depth and isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(item, depth - 1)
+
+
+def utc_now() -> str:
+    """Return the time as the API writes it."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(stamp: object) -> datetime | None:
+    """Return a time of the API or of a record, in UTC; None if it cannot be read."""
+    try:  # Python 3.10 reads neither Z nor nine digits of a second (recorded)
+        plain = re.sub(r"\.\d+", "", text(stamp)).replace("Z", "+00:00")
+        time = datetime.fromisoformat(plain)
+        return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+
+
+def age_seconds(stamp: object) -> float | None:
+    """Return how long ago a recorded time was, None if it cannot be read."""
+    then = parse_time(stamp)
+    return None if then is None else (datetime.now(timezone.utc) - then).total_seconds()
+
+
+def is_job_id(value: object) -> bool:
+    return isinstance(value, str) and JOB_ID.fullmatch(value) is not None
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    return type(value) in (int, float) and -1e15 < value < 1e15  # type: ignore[operator]
+
+
+def mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def without_empty(value: object) -> dict[str, Any]:
+    """Return a JSON object without nulls, zero times and what is empty."""
+    return {name: part for name, part in mapping(value).items() if part not in EMPTY}
+
+
+def text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,335 @@
+"""Check a Midjourney prompt, and price it, before it is sent. Pure functions.
+
+Only `clean` changes a prompt. A finding quotes the words at fault and says what to write instead;
+the caller rewrites. It is an error only if the words are a mistake that Midjourney takes for
+something else and bills (`—ar 16:9`), ask for what one job cannot carry, are a value of the wrong
+kind or outside a range on which Midjourney's pages are plain, or name a picture it cannot fetch.
+All else is a warning: to refuse what Midjourney would have drawn as meant is the worst fault.
+
+`read` splits a prompt into images, text and flags, also flags that are written wrongly; the
+`check_…` functions are the rules. Linear: no pattern looks at the same characters repeatedly.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import ip_address
+from itertools import takewhile
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from legnext import parameters as known
+
+
+class Finding(NamedTuple):
+    """One thing found in a prompt, to be shown as `words: advice`."""
+
+    level: Literal["error", "warning"]
+    words: str  # the words at fault
+    advice: str  # what to write instead of them
+
+
+class Flag(NamedTuple):
+    """A flag and the words up to the next flag."""
+
+    parameter: known.Parameter
+    written: str  # as it is in the prompt: `—ar 16x9,`
+    right: str  # as it should be: `--ar 16:9`
+    value: str | None  # its first value as it should be; None: it is of another kind
+    values: list[str]
+    stray: list[str]  # words after it that are not its value
+    maybe_text: bool  # `a man —no saint` can be meant as text: nothing about it is an error
+
+
+class Prompt(NamedTuple):
+    """A prompt, split into its parts."""
+
+    whole: str
+    images: list[str]  # words before the text that name pictures
+    text: str
+    flags: list[Flag]
+    references: list[str]  # the images, and the values of flags that take pictures
+    present: Counter[str]  # flags, also with the start of the value: `quality 4`; IMAGE_URL
+    model: str  # one of MODELS, or "" if the flags ask for another one, or for two
+
+
+# Zero-width space, byte order mark, soft hyphen, direction marks; not the joiners of emoji.
+ADDED_BY_EDITORS = re.compile("[\u200b\ufeff\u00ad\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> tuple[str, list[str]]:
+    """Undo what hosts and editors add on their own; return the prompt, and warnings if it did."""
+    visible = ADDED_BY_EDITORS.sub("", text)
+    warnings = ["invisible characters were removed"] if visible != text else []
+    if "\\!" in visible:  # Claude Code's shell tool writes it for each exclamation mark (July 2026)
+        visible = visible.replace("\\!", "!")
+        warnings.append("a backslash before ! was removed")
+    return visible.strip(), warnings
+
+
+def why_impossible(text: str, longest: int) -> str:
+    """Return why no prompt may be like this, whatever it says, or ""."""
+    if not 1 <= len(text) <= longest:
+        return f"the prompt has {len(text)} characters; it must have 1 to {longest}"
+    odd = re.search("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", text)
+    return f"the prompt has a control character, U+{ord(odd[0]):04X}" if odd else ""
+
+
+DASHES = r"\u2010-\u2015\u2212\u2500\u2796\u30fc\ufe58\ufe63\uff0d"  # seen in place of hyphens
+JOINER = r"\\\u200c\u200d\u2060-\u2064\ufe0e\ufe0f"  # seen between them: Markdown's \, joiners
+COLON = r"\\?[:\u2236\uff1axX\u00d7]"  # and what is seen in its place
+LINK = rf"(?:{known.URL}|\b(?:data|blob|file):\S+)"
+FLAG = re.compile(
+    rf"""
+      {LINK}                                               # skipped: `--` may be a part of it
+    | (?P<apart> (?<!\S) [(\[{{"'`*\u201c\u2018]* )?        # None if glued to the word before it
+      (?<![-{DASHES}{JOINER}]) (?=[{JOINER}]*[-{DASHES}])  # the beginning of a run of dashes
+      (?P<dashes> [-{DASHES}{JOINER}]+ (?:\s[-{DASHES}])? ) (?P<gap> \s? )  # `—`, `- -`; `-- ar`
+      (?P<name> [^\W\d_]+ (?:[-_][^\W\d_]+)* ) [\s=:{JOINER}]*
+    """,
+    re.VERBOSE,
+)
+# A value ends before the next flag, and before text glued to it: `16:9--v 7`, `16:9,please`.
+REST = rf"(?:(?!--|[{DASHES}]|[,;\uff0c\uff1b\u3002][^\W\d_])\S){{0,300}}"
+VALUE = re.compile(rf"{LINK}|[\d.]{{1,9}}\s?{COLON}\s?{REST}|(?![-{DASHES}{JOINER}]){REST}|")
+END_OR_FLAG = re.compile(rf"\s*(?:\Z|(?<=\s)[-{DASHES}]+(?:{'|'.join(known.BY_NAME)})\b)")
+PICTURE_NAME = rf".*\.(?:{'|'.join(known.PICTURE_SUFFIXES)})$"
+IMAGE = re.compile(rf"(?i){LINK}|{PICTURE_NAME}")
+QUOTES = "<>()\"'`*,;"
+
+
+def read(text: str) -> Prompt:
+    """Split a prompt into its parts."""
+    found: list[re.Match[str]] = []
+    for match in FLAG.finditer(text):
+        if match["name"] and is_flag(match, after_a_flag=bool(found)):
+            found.append(match)
+    starts = [*(match.start() for match in found), len(text)]
+    flags = [read_flag(match, starts[number]) for number, match in enumerate(found, 1)]
+    words = text[: starts[0]].split()
+    images = list(takewhile(lambda word: IMAGE.match(word.strip(QUOTES)), words))
+    references, present = [*images], Counter([known.IMAGE_URL] if images else [])
+    for flag in flags:
+        name = flag.parameter.name
+        present.update((name, f"{name} {''.join(flag.values)[:1]}"))
+        if flag.parameter.takes in ("urls", "references"):
+            references += flag.values + flag.stray
+    models = [find_model(flag) for flag in flags if flag.parameter.takes == "version"]
+    model = known.DEFAULT_MODEL if not models else models[0] if len(models) == 1 else ""
+    return Prompt(text, images, " ".join(words[len(images) :]), flags, references, present, model)
+
+
+def is_flag(match: re.Match[str], *, after_a_flag: bool) -> bool:
+    """Tell a flag, however it is written, from text: `USB-C 3.2`, `Atlas — v 2`, `a -raw- scan`.
+
+    Two hyphens and a name always are one. Other dashes need the name of a parameter, a value that
+    fits, and a place where flags stand.
+    """
+    parameter = known.BY_NAME.get(match["name"].lower())
+    is_apart = match["apart"] is not None and not match["gap"]
+    has_hyphens = match["dashes"] == "--"
+    if parameter is None or (is_apart and has_hyphens):
+        return is_apart and has_hyphens
+    if match["dashes"] == "-" and match["apart"] is None and parameter.takes != "ratio":
+        return False
+    takes, value = parameter.takes, find_value(match)
+    if takes == "words":  # anything would fit
+        return is_apart and (after_a_flag or not parameter.impossible)
+    if takes == "ratio":  # nothing in a text looks like `-ar 16:9`
+        return re.match(rf"[\d.]+\s?{COLON}", value) is not None
+    if spell(takes, value) is None or (takes == "codes" and not re.search(r"\d", value)):
+        return False
+    is_end = END_OR_FLAG.match(match.string, match.end() + len(value)) is not None
+    is_last = is_end and match["name"].islower()
+    if takes == "nothing":
+        return (is_apart or has_hyphens) and (after_a_flag or is_last)
+    return is_apart or has_hyphens or after_a_flag or (is_last and not match["gap"])
+
+
+def find_value(match: re.Match[str]) -> str:
+    """Return what stands where the value of a flag would be."""
+    return next(VALUE.finditer(match.string, match.end()))[0]
+
+
+def read_flag(match: re.Match[str], end: int) -> Flag:
+    """Work out how a flag should be written, and which words up to `end` are its values."""
+    text, start, typed = match.string, match.start(), find_value(match)
+    end_of_value = match.end() + len(typed)
+    parameter = known.BY_NAME.get(match["name"].lower(), known.NOT_KNOWN)
+    takes, value = parameter.takes, spell(parameter.takes, typed)
+    word_before = "" if match["apart"] is not None else text[max(0, start - 20) : start].split()[-1]
+    written = right = word_before + text[start:end_of_value].strip()
+    if value is not None and parameter is not known.NOT_KNOWN:
+        right = f"{word_before} --{match['name'].lower()} {value}".strip()
+    words = (typed if value is None else value).split() + text[end_of_value:end].split()
+    if takes in ("references", "urls", "codes", "words"):
+        # If not even the first one fits, it is a form that is not known here: all are its values.
+        values = list(takewhile(lambda word: spell(takes, word) == word, words)) or words
+    else:
+        values = words[: 0 if takes == "nothing" else 1]
+    maybe_text = takes in ("nothing", "words") and "--" not in written
+    return Flag(parameter, written, right, value, values, words[len(values) :], maybe_text)
+
+
+def spell(takes: str, value: str) -> str | None:
+    """Return a value as it should be written, or None if it is of another kind."""
+    if takes == "words":
+        return value
+    # Without what quotes, Markdown and prose leave around a value, but with the point of `.5`.
+    bare = re.sub(r"(?s)^[^\w.-]*(.*[^\W_])?.*$", r"\1", value)
+    if "://" in value:
+        bare = value.strip(QUOTES)
+    if takes == "ratio":
+        bare = re.sub(rf"\s?{COLON}\s?", ":", bare)
+    elif takes == "version":
+        bare = bare.lstrip("vV")
+    elif takes == "nothing" and bare.lower() in ("true", "on", "1"):
+        bare = ""
+    return bare if re.fullmatch(known.KINDS[takes][0], bare) else None
+
+
+def find_model(flag: Flag) -> str:
+    """Return the model that a flag asks for, or "" if it is not known."""
+    model = " ".join([flag.parameter.name, *flag.values]).removeprefix("v ").removesuffix(".0")
+    return model if model in known.MODELS else ""
+
+
+PERMUTATIONS = r"\{[^{},]*,[^{}]*\}"
+NOT_ONE_PROMPT = {  # errors, anywhere in a prompt
+    PERMUTATIONS: "braces with a comma make several prompts: send one, in plain words",
+    # With what hosts glue to the last line of a shell's <<'EOF'.
+    r"\n[ \t]*(?:PROMPTS?|EOF)(?:[\s;{}|&]|<\s*/dev/null)*\Z": "the end of a heredoc: leave it out",
+}
+NO_PICTURE = "not part of the picture: leave it out"
+NO_UPLOAD = "no upload; ask for a public https link"
+ODD_TEXT = {  # warnings, in the text before the first flag
+    r"(?i)^\W*/ ?imagine\b( prompt)?:?|^\W*(imagine )?prompt ?\d*:\W*": NO_PICTURE,
+    r"^([-*•>]|\d+\.) ": NO_PICTURE,
+    r"\{[^\w{},]*\w[^{},]*\}|\[[^\W\d][\w -]*\](?!\()": "a blank? write the words themselves",
+    r"(?<!\S)\$\{?[A-Z_]{3,}\}?": "a shell variable? write the words themselves",
+    r"&#?\w+;|%20|\\n": "is sent as it stands: write the character itself",
+    r"(?i)negative prompt:": "write --no and the words, at the end",
+    r"(?<!\S)--(?!\S)": "may be read as a flag without a name: write a comma",
+    r"(?i)^[\"']?(?:[a-z]:|~|\.\.?|/home|/users|/tmp)[/\\]\S*": NO_UPLOAD,  # with a blank in it
+}
+LOCAL = re.compile(rf"(?i)(?:data|blob|file):|(?:~|\.{{0,2}})[/\\]\S|[a-z]:[/\\]|{PICTURE_NAME}")
+
+
+def check_words(prompt: Prompt) -> Iterator[Finding]:
+    """Look for words that do not belong into a prompt."""
+    for pattern, advice in NOT_ONE_PROMPT.items():
+        for match in re.finditer(pattern, prompt.whole):
+            yield Finding("error", match[0].strip(), advice)
+    for pattern, advice in ODD_TEXT.items():
+        for match in re.finditer(pattern, prompt.text):
+            yield Finding("warning", match[0].strip(), advice)
+    weights = re.search(r"(?<!\S)(?!http)\S*::", prompt.text)
+    if weights and prompt.model not in ("", *known.V6, *known.NIJI6):
+        yield Finding("warning", weights[0], "weights are documented for 6.1, 6 and niji 6 only")
+
+
+def check_references(prompt: Prompt) -> Iterator[Finding]:
+    """Look for pictures that Midjourney cannot fetch."""
+    for number, word in enumerate(prompt.references):
+        bare = re.sub(r"::[\d.]+$", "", word.strip(QUOTES))
+        if re.match("(?i)https?://", bare):
+            if is_private(bare):
+                yield Finding("error", word, "a private host; ask for a public https link")
+        elif LOCAL.match(bare):
+            # `IMG_0042.jpg` before the text can be meant as text: it makes a snapshot's look.
+            maybe_text = number < len(prompt.images) and not re.search(r"[/\\:]", bare)
+            yield Finding("warning" if maybe_text else "error", word, NO_UPLOAD)
+
+
+def is_private(url: str) -> bool:
+    """Say whether only this machine or its network can open a URL."""
+    try:
+        host = urlsplit(url.strip(QUOTES)).hostname or ""
+        return host.endswith(("localhost", ".local", ".internal")) or not ip_address(host).is_global
+    except ValueError:  # a name, not an address
+        return False
+
+
+def check_value(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
+    """A value is of the right kind, in the range, and documented for the model."""
+    row, value, words, model = flag.parameter, flag.value, flag.right, prompt.model
+    how = "{} to {}".format(*row.range) if row.range else known.KINDS[row.takes][1]
+    if value is None or (row.takes == "words" and not flag.values):
+        is_plain = row.takes in ("number", "ratio")
+        yield Finding("error" if is_plain else "warning", words, f"takes {how}")
+    elif row.takes == "version" and not find_model(flag):
+        yield Finding("warning", words, f"not a version known here, takes {how}")
+    elif row.takes == "ratio":
+        shorter, longer = sorted(map(int, value.split(":")))
+        widest = 4 if "hd" in prompt.present else 14
+        if longer > widest * shorter:
+            yield Finding("warning", words, f"only 1:{widest} to {widest}:1 is documented")
+    elif row.range:
+        if not row.range[0] <= float(value) <= row.range[1]:  # a model not known here may take more
+            yield Finding("error" if model else "warning", words, f"takes {how}")
+        for models, lowest, highest in row.narrower:
+            if model in models and not lowest <= float(value) <= highest:
+                yield Finding("warning", words, f"takes {lowest} to {highest} on {model}")
+
+
+def check_company(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
+    """Check a flag against the other flags and the model."""
+    row, words, model = flag.parameter, flag.right, prompt.model
+    if row.needs and row.needs.removeprefix("--") not in prompt.present:
+        yield Finding("warning", words, f"does nothing without {row.needs}")
+    if prompt.present[row.name] > 1 and row.name not in ("sref", "profile"):  # these are blended
+        yield Finding("warning", f"--{row.name}", "repeated, and only one counts: keep one")
+    for other in row.excludes:
+        if other in prompt.present:
+            yield Finding("warning", words, f"does not go with --{other}: leave one out")
+    if model and model not in row.models:
+        yield Finding("warning", words, f"documented for {', '.join(row.models)}; not for {model}")
+    if row.doubt and model in row.doubted_on:
+        yield Finding("warning", words, row.doubt)
+
+
+def check_flag(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
+    """Check one flag: its name, its spelling, its value, what follows it, what stands with it."""
+    row, right = flag.parameter, flag.right
+    if row is known.NOT_KNOWN:
+        yield Finding("warning", right.split()[0], "not known: check the spelling or leave it out")
+    elif row.impossible:
+        yield Finding("error", flag.written, row.impossible)
+    else:
+        if flag.written.split() != right.split():
+            only_case = flag.written.lower() == right.lower()
+            yield Finding("warning" if only_case else "error", flag.written, f"write {right}")
+        yield from check_value(flag, prompt)
+        if flag.stray:
+            advice = f"follows {right} and is read as its value: put all text before the first flag"
+            yield Finding("error", " ".join(flag.stray), advice)
+        yield from check_company(flag, prompt)
+
+
+def references(text: str) -> list[str]:
+    """Return the words that name pictures, before the text or as values of flags."""
+    return read(text).references
+
+
+def check(text: str, *, local_api: bool = False) -> list[Finding]:
+    """List what is wrong with a prompt; with `local_api`, the API itself can open private URLs."""
+    prompt = read(text)
+    found = [*check_words(prompt), *check_references(prompt)]
+    if local_api:
+        found = [finding for finding in found if not is_private(finding.words)]
+    for flag in prompt.flags:
+        for finding in check_flag(flag, prompt):
+            found.append(finding._replace(level="warning") if flag.maybe_text else finding)
+    return list(dict.fromkeys(each._replace(words=each.words[:100]) for each in found))
+
+
+def price(text: str) -> int | None:
+    """Return what one job costs in points (1000 are 1 USD), or None if that is not documented."""
+    prompt = read(text)
+    prices: set[int | None] = set()
+    for row, flag in ((flag.parameter, flag) for flag in prompt.flags):
+        if row.points is not None and flag.values != [row.normal]:
+            prices.add(None if flag.maybe_text else row.points.get(prompt.model))
+    if not prompt.model or re.search(PERMUTATIONS, text) or len(prices) > 1:
+        return None
+    return prices.pop() if prices else known.NORMAL_POINTS

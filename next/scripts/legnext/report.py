@@ -1,0 +1,315 @@
+"""What a run prints: JSON objects and their total on stdout, progress on stderr.
+
+Everything printed about a prompt or a job is derived from its Task, here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from legnext import SIGNALS, budget
+from legnext.errors import KINDS, Exit, Failure, exit_code, run_exit_code
+from legnext.job import age_seconds
+from legnext.task import Task
+
+SCRIPTS = Path(__file__).resolve().parent.parent
+LINE_SECONDS = 30.0  # without a line on stderr; Gemini CLI ends a command after 5 silent minutes
+STUCK_SECONDS = 600.0
+STATES = ("completed", "failed", "refused", "unfinished", "unknown", "not_submitted")
+REFUSED = ("invalid_prompt", "invalid_request", "content_rejected", "forbidden", "not_found")
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How the objects of a run are printed, and what `resume` carries along."""
+
+    output_dir: Path | None = None
+    waiting_flags: tuple[str, ...] = ()  # as they were given: ("--max-wait", "60")
+    is_batch: bool = False  # short lines, and a total at the end
+    in_order: bool = False  # in the order of the tasks, not as they end
+    id_given: bool = False
+    with_spent: bool = False  # the total says what all of them cost
+
+
+# --- Commands that an agent can run
+
+
+def shell_command(script: str, *arguments: str) -> str:
+    """Return a shell command that runs one of the scripts from any directory."""
+    uv = os.environ.get("UV")  # what runs this; the interpreter that it made may be gone tomorrow
+    program = [Path(uv).as_posix(), "run", "-q"] if uv else [sys.executable or "python3"]
+    words = [*program, (SCRIPTS / script).as_posix(), *arguments]
+    if os.name == "nt":
+        return " ".join(f'"{word}"' if " " in word else word for word in words)
+    return shlex.join(words)
+
+
+def resume_command(job_id: str, options: OutputOptions) -> str:
+    """Return the command that continues with a job."""
+    where = ["--output-dir", str(options.output_dir)] if options.output_dir else []
+    return shell_command("get_task.py", job_id, "--wait", *options.waiting_flags, *where)
+
+
+# --- Objects
+
+
+def state_of(task: Task) -> str:
+    """Return which of STATES a task that has ended is in."""
+    if task.job and task.job.has_failed:
+        return "failed"
+    if task.job_id:
+        has_all = task.job and task.job.has_succeeded and not task.error
+        return "completed" if has_all else "unfinished"
+    if task.outcome_unknown:
+        return "unknown"
+    return "refused" if task.error and task.error.type in REFUSED else "not_submitted"
+
+
+def describe(task: Task, options: OutputOptions) -> dict[str, Any]:
+    """Return all that is printed of a task, except what went wrong."""
+    job = task.job.as_json() if task.job else {"job_id": task.job_id}
+    body: dict[str, Any] = {"index": task.index, "job_id": job.pop("job_id")}
+    body["status"] = job.pop("status", "" if task.job_id else state_of(task))
+    body["prompt"] = task.record.get("prompt") or task.prompt
+    if options.is_batch and options.output_dir:  # everything else is in the job's folder
+        body |= {"cost_usd": job.get("cost_usd"), "dir": task.folder and str(task.folder)}
+    else:
+        body |= {"submitted_at": task.submitted_at if task.job else "", **job}
+        body["files"] = task.files
+    body |= {"earlier": task.is_earlier or None, "warnings": task.warnings}
+    return {name: value for name, value in body.items() if value not in (None, "", [], {})}
+
+
+def describe_failure(task: Task, failure: Failure, options: OutputOptions) -> dict[str, Any]:
+    """Return `error`, and what helps with it: `resume`, or the numbers of an unknown submit."""
+    row = KINDS[failure.type]
+    body: dict[str, Any] = {}
+    if task.outcome_unknown:
+        body = {"submitted_at": task.submitted_at, "price_usd": task.price_usd}
+        body["balance_usd"] = {"before": None, "after": None, **task.balance}
+        hints = [balance_hint(task), KINDS["submission_unknown"].hint]
+        if task.intent:
+            hints.append(f"If they agree, delete {task.intent} and run the same command again.")
+    elif task.job_id and (
+        failure.type == "interrupted" or task_exit_code(task, failure, options) == Exit.RESUME
+    ):
+        resume = body["resume"] = resume_command(task.job_id, options)
+        same = "the same command again, or " if options.output_dir and not options.id_given else ""
+        words = f"Do not submit it again. Continue with {same}{resume}"
+        hints = [row.hint_with_job, stuck_hint(task), words]
+    else:
+        hints = [row.hint]
+    return {**body, "error": failure.as_json(*hints)}
+
+
+def task_exit_code(task: Task, failure: Failure, options: OutputOptions) -> int:
+    """Return the exit code of one task."""
+    exists = task.job is not None
+    return exit_code(failure.type, job_exists=exists, id_given=options.id_given)
+
+
+def stuck_hint(task: Task) -> str:
+    """Say so if a job should have been over long ago."""
+    if task.job is None or task.job.is_final:
+        return ""
+    age = age_seconds(task.submitted_at or task.job.meta.get("created_at"))
+    if age is None or age < STUCK_SECONDS:
+        return ""
+    return f"It was submitted {age / 60:.0f} minutes ago and is stuck: ask the user, and stop."
+
+
+def balance_hint(task: Task) -> str:
+    """Compare the balances around a submit whose outcome is unknown."""
+    before, after, price = task.balance.get("before"), task.balance.get("after"), task.price_usd
+    if before is not None and after is not None and price and after <= before - price + 0.0005:
+        return "The balance is lower by the price or more: very probably paid."
+    check = shell_command("verify_api_key.py")
+    return f"Whether it was paid cannot be said yet: look again in 15 minutes with {check}."
+
+
+def total_of(tasks: list[Task], options: OutputOptions) -> dict[str, Any]:
+    """Return the last object of a batch. `bought` and `cost_usd` are this run's own."""
+    states = [state_of(task) for task in tasks]
+    bought = [cost_or_price(task) for task in tasks if task.submitted]
+    total = {
+        "prompts": len(tasks),
+        **{name: states.count(name) for name in STATES},
+        "earlier": sum(task.is_earlier for task in tasks),
+        "bought": len(bought),
+        "cost_usd": budget.total(bought),
+    }
+    if options.with_spent:
+        total["spent_usd"] = budget.total([cost_or_price(task) for task in tasks])
+    return total
+
+
+def cost_or_price(task: Task) -> float | None:
+    """Return what a task's job did cost or, while it runs, its price."""
+    cost = task.job.cost_usd if task.job else None
+    if cost is not None:
+        return cost
+    return budget.usd(task.record.get("price_usd")) if task.record else task.price_usd
+
+
+# --- Streams
+
+
+class Reporter:
+    """Prints each task once, when it is over or the run is stopped. Threads share it."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        """`quiet`: no progress. `verbose`: lines instead of a live line."""
+        self.tasks: list[Task] = []  # of the run, in input order
+        self.options = OutputOptions()
+        self.signal = ""  # the name of the one that stops the run
+        self.page: Path | None = None  # once it is written
+        self.verbose, self._quiet = verbose, quiet
+        self._lock = threading.RLock()
+        self._codes: dict[Task, int] = {}  # exit codes of the tasks that have ended
+        self._bodies: dict[Task, dict[str, Any]] = {}  # that wait for their turn
+        self._other_codes: list[int] = []  # of what is not about one task
+        self._is_lost = False  # stdout did not take a result
+        self._began = self._last_line = time.monotonic()
+        redraws = is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+        self._live = redraws and not quiet and not verbose
+        self._live_line = ""
+
+    def show(self, body: dict[str, Any]) -> None:
+        """Print one object."""
+        with self._lock:
+            self._draw("")
+            text = json.dumps(body, indent=2 if is_terminal(sys.stdout) else None)
+            self._is_lost |= not write(sys.stdout, text + "\n")
+
+    def fail(self, failure: Failure, body: dict[str, Any]) -> None:
+        """Print a failure that is not about one task, with what else is known."""
+        self._other_codes.append(exit_code(failure.type))
+        self.show({**body, "error": failure.as_json()})
+
+    def say(self, line: str, *, always: bool = False) -> None:
+        """Write a line to stderr."""
+        if self._quiet and not always:
+            return
+        with self._lock:
+            shown, self._last_line = self._live_line, time.monotonic()
+            self._draw("")
+            line = "".join(c if c.isprintable() else " " for c in line)  # no escape sequences
+            write(sys.stderr, line.encode("ascii", "backslashreplace").decode() + "\n")
+            self._draw(shown)
+
+    def always_say(self, line: str) -> None:
+        """Write a line to stderr, even if quiet."""
+        self.say(line, always=True)
+
+    def announce(self, task: Task) -> None:
+        """Say that a task has a job now."""
+        self.always_say(str(task))
+
+    def say_status(self, task: Task) -> None:
+        """Say that a job's status has changed."""
+        if not self._live:
+            self.say(f"{task}, {self._elapsed()}")
+
+    def tick(self) -> None:
+        """Move the live line, or make sure that there is a line at least every 30 s."""
+        line = f"{self._progress()}, {self._elapsed()}"
+        if self._live:
+            with self._lock:
+                self._draw(line)
+        elif time.monotonic() - self._last_line > LINE_SECONDS:
+            self.say(line)
+
+    def end(self, task: Task, failure: Failure | None = None) -> None:
+        """Print a task, unless it has been printed."""
+        with self._lock:
+            if task in self._codes:
+                return
+            task.error = failure
+            body = describe(task, self.options)
+            if failure:
+                body |= describe_failure(task, failure, self.options)
+                if failure.type != "job_failed":  # its status says so
+                    self.say(f"{task}: {failure.type}")
+            self._codes[task] = task_exit_code(task, failure, self.options) if failure else 0
+            self._bodies[task] = body
+            for ready in self.tasks if self.options.in_order else [task]:
+                if ready not in self._codes:
+                    return
+                if ready in self._bodies:
+                    self.show(self._bodies.pop(ready))
+
+    def end_together(self, tasks: list[Task], failure: Failure, facts: dict[str, Any]) -> None:
+        """Print one object for all the tasks that one failure keeps from being submitted."""
+        with self._lock:
+            for task in tasks:
+                task.error, self._codes[task] = failure, exit_code(failure.type)
+            indexes = {"indexes": [task.index for task in tasks]} if self.options.is_batch else {}
+            self.show({**indexes, **facts, "error": failure.as_json()})
+
+    def interrupt(self) -> None:
+        """Print what is left when a signal has stopped the run."""
+        for task in self.tasks:
+            task.outcome_unknown |= task.is_submitting and not task.job_id
+            self.end(task, Failure("interrupted", f"stopped by {self.signal}"))
+        if not self.tasks:
+            self.fail(Failure("interrupted", f"stopped by {self.signal}"), {})
+
+    def finish(self) -> int:
+        """Print the total, if there is to be one, and return the exit code of the run."""
+        with self._lock:
+            if self.options.is_batch:
+                where = {"output_dir": self.options.output_dir, "gallery": self.page}
+                paths = {name: str(path) for name, path in where.items() if path}
+                self.show({"total": {**total_of(self.tasks, self.options), **paths}})
+            self._draw("")
+            ended = [self._codes[task] for task in self.tasks if task in self._codes]
+            code = run_exit_code(ended + self._other_codes)
+            stopped = [task.error for task in self.tasks if task.error]
+            if self.signal and (not self.tasks or "interrupted" in [e.type for e in stopped]):
+                code = SIGNALS[self.signal]
+            if self._is_lost and code == Exit.DONE:
+                code = Exit.RESUME if any(task.job_id for task in self.tasks) else Exit.RETRY
+            return code
+
+    def _progress(self) -> str:
+        left = [task for task in self.tasks if task not in self._codes]
+        if len(left) == len(self.tasks) == 1:
+            return str(left[0])
+        running = sum(1 for task in left if task.job_id)
+        done = len(self.tasks) - len(left)
+        return f"{done} done, {running} running, {len(left) - running} waiting"
+
+    def _elapsed(self) -> str:
+        return f"{time.monotonic() - self._began:.0f} s"
+
+    def _draw(self, line: str) -> None:
+        if self._live and line != self._live_line:
+            write(sys.stderr, f"\r{line}\x1b[K")
+            self._live_line = line
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Say whether a person reads this stream."""
+    try:
+        return bool(stream and stream.isatty())
+    except (ValueError, OSError):
+        return False
+
+
+def write(stream: TextIO | None, text: str) -> bool:
+    """Write and flush; False if the stream is closed, or its disk full."""
+    try:
+        assert stream is not None
+        stream.write(text)
+        stream.flush()
+    except (AssertionError, ValueError, OSError):
+        return False
+    return True

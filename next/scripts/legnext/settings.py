@@ -1,0 +1,94 @@
+"""The environment: the key, where to send it, the user's own limit; which URLs may be opened."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from legnext.errors import Failure
+
+DEFAULT_URL = "https://api.legnext.ai"
+LOCAL = "localhost"
+NO_KEY = {  # patterns of what cannot be a key, and why
+    r"(?s).*[^ -~]": "it has control or non-ASCII characters",
+    "['\"]|.*['\"]$": "it still has quotes around it",
+    "(?i)bearer": "it begins with Bearer",
+    r".*\$\{": "it is a variable that was not replaced",
+    r"(?i)(your.api.key.*|\.\.\.|\*\*\*|key|<.*>)$": "it is a placeholder",
+}
+
+
+def base_url() -> str:
+    """Return LEGNEXT_BASE_URL or the default, without a trailing slash. Raises Failure `usage`."""
+    url = os.environ.get("LEGNEXT_BASE_URL", "").strip().rstrip("/") or DEFAULT_URL
+    why = "it has a query or a fragment" if "?" in url or "#" in url else why_url_refused(url)
+    if why:
+        hint = "Unset LEGNEXT_BASE_URL, or set it to an https URL."
+        raise Failure("usage", f"LEGNEXT_BASE_URL is refused: {why}", hint=hint)
+    return url
+
+
+def api_key() -> str:
+    """Return the key. Raises Failure `missing_api_key`, `invalid_api_key`."""
+    key, hint = os.environ.get("LEGNEXT_API_KEY", "").strip(), ""
+    if os.path.isfile(".env"):
+        hint = "There is a .env in this directory: `uv run --env-file .env scripts/…` reads it."
+    if not key:
+        raise Failure("missing_api_key", "LEGNEXT_API_KEY is not set", hint=hint)
+    for pattern, why in NO_KEY.items():
+        if re.match(pattern, key):
+            raise Failure("invalid_api_key", f"LEGNEXT_API_KEY is not a key: {why}", hint=hint)
+    return key
+
+
+def daily_limit() -> float | None:
+    """Return LEGNEXT_MAX_USD, None if it is not set. Raises Failure `usage`."""
+    value = os.environ.get("LEGNEXT_MAX_USD", "").strip()
+    return parse_usd(value, "LEGNEXT_MAX_USD") if value else None
+
+
+def parse_usd(value: str, name: str) -> float:
+    """Return an amount of money. Raises Failure `usage`."""
+    try:
+        amount = float(value)
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount < math.inf:
+        raise Failure("usage", f"{name} is not a number of US dollars, such as 0.40")
+    return amount
+
+
+def host_of(url: str) -> str:
+    """Return the host that a record belongs to; all names of this machine are one."""
+    host = urlsplit(url).hostname or ""
+    return LOCAL if is_loopback(host) else host
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine. A name such as 127.0.0.1.evil.test is not."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def why_url_refused(url: str, *, http_on_loopback: bool = True) -> str:
+    """Return why a URL, the API's or a picture's, must not be opened, or ""."""
+    if not url.isprintable() or " " in url or "\\" in url:
+        return "it has white space, control characters or a backslash"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        return str(error)
+    # Parsers disagree on what else may be there, such as `[::1]evil.com` or `user@`.
+    plain = f"[{host}]" if ":" in host else host
+    if not host or parts.netloc.lower() not in (plain, f"{plain}:{port}"):
+        return "it is not an absolute URL with only a host and a port"
+    is_local = parts.scheme == "http" and http_on_loopback and is_loopback(host)
+    if parts.scheme == "https" or is_local:
+        return ""
+    return "only https is allowed, or http on this machine (127.0.0.1, ::1, localhost)"

@@ -1,0 +1,170 @@
+"""The one place that spends money.
+
+What holds, whatever happens (kill, full disk, rename, outage, a second run in the same folder):
+1. Nothing is bought that the plan did not approve.
+2. At most one submit is out per directory, and it is written down (the intent) before it is sent.
+3. A prompt with a record, or with an intent whose outcome is unknown, is not submitted again.
+4. A submit that may have arrived is never repeated: without a job id its outcome is unknown.
+5. A job id that arrived is written into the intent at once, and then becomes a record.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from legnext.api import Client, backoff_delay
+from legnext.budget import usd
+from legnext.errors import Failure, as_failure
+from legnext.job import Job, utc_now
+from legnext.records import Intent, note_job_id, remove_intent, write_intent
+from legnext.store import Store
+from legnext.task import Record, Task
+
+ENDS_BUYING = (  # what the next submit would meet too
+    "insufficient_balance",
+    "invalid_api_key",
+    "network_error",
+    "setup_error",
+    "submission_unknown",
+)
+CONNECTION_TRIES = 3
+
+
+@dataclass
+class Buyer:
+    """What the submits of a run share. Its last two fields change under the lock only."""
+
+    client: Client
+    store: Store
+    stop: threading.Event  # set when a signal ends the run
+    announce: Callable[[Task], None]  # called as soon as a job id is known
+    again: bool = False  # buy even if there is a record
+    balance_usd: float | None = None  # before the next submit, None if not known
+    stop_reason: str = ""  # why no further submit begins
+
+    def pay(self, price: float | None) -> None:
+        """Note what a submit cost; after an unknown price the balance is not known either."""
+        if price is None or self.balance_usd is None:
+            self.balance_usd = None
+        else:
+            self.balance_usd = round(self.balance_usd - price, 3)
+
+
+def submit(task: Task, buyer: Buyer) -> None:
+    """Give the task a job: one that is on record, or a new one. Raises Failure, OSError.
+
+    A transient Failure (429) says that nothing was created and that this may change. The caller
+    may try again, which begins again here, with a new intent.
+    """
+    store = buyer.store
+    with store.lock(buyer.stop):
+        # Nobody else is submitting now. Is there a job of this prompt, or may there be one?
+        store.settle_intents()
+        if store.damaged:
+            raise store.damaged
+        if not buyer.again and (found := store.claim(task)):
+            task.adopt(found)
+            return
+        if unknown := store.claim_unknown(task):
+            raise earlier_outcome_unknown(task, unknown)
+
+        # May it be bought? `is_submitting` is set before `stop` is read, and whoever sets `stop`
+        # reads `is_submitting` after it: a submit is either seen, or does not begin.
+        record = new_record(task, buyer)
+        task.submitted_at, task.balance = record["submitted_at"], {"before": record["balance_usd"]}
+        task.is_submitting = True
+        try:
+            if not task.approved:
+                raise Failure("not_submitted", "it was not among what this run had planned to buy")
+            if buyer.stop.is_set():
+                raise Failure("interrupted", "stopped before the submit")
+            if buyer.stop_reason:
+                raise Failure("not_submitted", f"not submitted: {buyer.stop_reason}")
+            intent = write_intent(store.directory, record)
+            task.intent = intent.path if intent else None
+        except (Failure, OSError) as error:
+            if isinstance(error, OSError):
+                buyer.stop_reason = f"the folder cannot be written: {error}"
+            task.is_submitting = False
+            raise
+
+        # Buy it.
+        try:
+            job = post(task, buyer)
+            if job.job_id in store.records or job.job_id in store.foreign:
+                raise unknown_outcome(f"the answer names a job that is on record: {job.job_id}")
+        except Exception as error:  # noqa: BLE001 - a bug of ours too: the POST may be out
+            raise not_bought(task, buyer, intent, error) from None
+
+        # From here on there is a job, and nothing below can lose it.
+        note_job_id(intent, job.job_id)
+        task.set_job(job)
+        task.submitted, task.approved, task.is_submitting = time.monotonic(), False, False
+        store.claimed.add(job.job_id)
+        buyer.pay(task.price_usd)
+        buyer.announce(task)
+        try:
+            store.add_record({**record, **job.as_record()})
+            remove_intent(intent)
+        except (OSError, Failure) as error:  # the intent is the record until a folder can be made
+            buyer.stop_reason = f"the last job could not be recorded: {as_failure(error).message}"
+
+
+def post(task: Task, buyer: Buyer) -> Job:
+    """Send the POST; again only if no connection was made, so that it cannot have arrived."""
+    tries = 1
+    while True:
+        try:
+            return buyer.client.submit(task.prompt)
+        except Failure as failure:
+            if failure.type != "network_error" or tries == CONNECTION_TRIES:
+                failure.transient &= failure.type != "network_error"
+                raise
+        if buyer.stop.wait(backoff_delay(tries)):
+            raise Failure("interrupted", "stopped before the submit")
+        tries += 1
+
+
+def not_bought(task: Task, buyer: Buyer, intent: Intent | None, error: Exception) -> Failure:
+    """Settle a submit that gave no job, and return the Failure to raise."""
+    failure = error if isinstance(error, Failure) else unknown_outcome(repr(error))
+    if failure.type in ENDS_BUYING:
+        buyer.stop_reason = failure.message
+    if failure.type == "submission_unknown":
+        task.outcome_unknown, task.approved = True, False
+        buyer.store.claimed |= {intent.path.name} if intent else set()
+    else:
+        remove_intent(intent)
+    task.is_submitting = False
+    return failure
+
+
+def new_record(task: Task, buyer: Buyer) -> Record:
+    """Return what is recorded of a submit before it is sent."""
+    words = {"prompt": task.prompt, "typed": task.typed, "name": task.name}
+    return {
+        **{field: word for field, word in words.items() if word},
+        "submitted_at": utc_now(),
+        "nonce": secrets.token_hex(8),
+        "host": buyer.store.host,
+        "price_usd": task.price_usd,
+        "balance_usd": buyer.balance_usd,
+    }
+
+
+def earlier_outcome_unknown(task: Task, intent: Intent) -> Failure:
+    """Let the task stand for an earlier submit of its prompt; return the Failure to raise."""
+    task.outcome_unknown, task.intent = True, intent.path
+    task.submitted_at = str(intent.record.get("submitted_at", ""))
+    task.price_usd = usd(intent.record.get("price_usd"))
+    task.balance = {"before": usd(intent.record.get("balance_usd"))}
+    return unknown_outcome("an earlier submit of this prompt was sent, and its outcome is unknown")
+
+
+def unknown_outcome(words: str) -> Failure:
+    """Return the Failure for a submit that may have created a job; it is never transient."""
+    return Failure("submission_unknown", words)

@@ -1,0 +1,90 @@
+"""Opens sessions of `requests`, and says why a connection failed. The API and pictures share it."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from legnext import __version__
+from legnext.errors import Failure
+
+if TYPE_CHECKING:
+    import requests
+    from urllib3.util import Retry
+
+CONNECT_SECONDS = 10.0
+
+
+def new_session() -> Any:
+    """Return a requests.Session. The one place that imports requests, which may be missing.
+
+    Raises Failure `missing_dependency`.
+    """
+    global requests, Retry  # noqa: PLW0603
+    try:
+        import requests  # noqa: PLC0415 - --help and --dry-run work without it
+        from urllib3.util import Retry  # noqa: PLC0415
+    except ImportError as error:
+        words = f"the Python package requests cannot be imported: {error}"
+        raise Failure("missing_dependency", words) from None
+    session = requests.Session()
+    session.headers["User-Agent"] = f"legnext-midjourney/{__version__}"
+    session.headers["Accept-Encoding"] = "identity"
+    session.auth = lambda request: request  # without an auth of its own it reads ~/.netrc
+    session.verify = os.environ.get("SSL_CERT_FILE") or True
+    # Otherwise it reads the whole body of a redirect, without a limit.
+    session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
+    return session
+
+
+def request_options(read_seconds: float) -> dict[str, Any]:
+    """Return what every request has in common. New each time: requests adds proxies to it."""
+    return {
+        "allow_redirects": False,  # requests would take the key along to another host
+        "stream": True,
+        "proxies": {"http": ""},  # http is this machine only: no proxy may see a key in clear
+        "timeout": (min(CONNECT_SECONDS, read_seconds), read_seconds),
+    }
+
+
+def too_slow(words: str) -> Exception:
+    """Return the exception of requests for a deadline of our own."""
+    return requests.Timeout(words)
+
+
+def parse_retry_after(value: str) -> float:
+    """Return the seconds in a Retry-After header, a number or a date. Raises if it is neither."""
+    return min(float(Retry().parse_retry_after(value)), 1e9)
+
+
+def is_network_error(error: Exception) -> bool:
+    """Tell an error of requests from the disk's: both are OSErrors."""
+    return isinstance(error, (requests.RequestException, ValueError))
+
+
+def connection_failure(error: Exception, *, answered: bool) -> Failure:
+    """Return the Failure for an error of requests; `setup_error` if a retry cannot help.
+
+    `answered`: the answer's status had arrived, so that the way to the host is right.
+    """
+    cause: BaseException = error
+    while isinstance(cause.__context__, Exception):  # requests and urllib3 wrap it three deep
+        cause = cause.__context__
+    words = f"{type(cause).__name__}: {getattr(cause, 'strerror', None) or cause}"
+    words = re.sub(r"//\S*@", "//", words)  # the password in a proxy's URL, or in a part of it
+    words = re.sub("Failed to parse: .*", "a URL, perhaps a proxy's, cannot be parsed", words)
+    if isinstance(error, requests.exceptions.ProxyError):
+        words = f"proxy: {words}"
+    # A header that is not valid is the answer's fault.
+    answered |= isinstance(error, requests.exceptions.InvalidHeader)
+    if not answered and (
+        isinstance(error, ValueError)  # the URL, or the proxy's, cannot be used
+        or not isinstance(error, requests.RequestException)  # the CA bundle cannot be read
+        # The certificate is not valid; a sandbox without network.
+        or isinstance(cause, (ValueError, PermissionError))
+        or (isinstance(error, requests.exceptions.SSLError) and "EOF" not in words)
+        or re.search("Tunnel connection failed: (403|407)", words)
+    ):
+        return Failure("setup_error", words)
+    return Failure("network_error", words, transient=True)

@@ -1,0 +1,36 @@
+"""What holds for the whole suite."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+import sandbox as sandbox_module
+from running import SMALL
+from sandbox import Sandbox, padded
+
+# Hundreds of processes start: without bytecode on disk each of them would compile everything.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.pop("UV", None)  # the printed `resume` would begin with uv, which may need a network
+settings.register_profile("suite", deadline=None)  # a busy machine is no fault
+settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the tests that wait longest first, so that none is left alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.fixture
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve small pictures that differ by their number only, which saves the painting."""
+    small = lambda _prompt, _seed, number: padded(SMALL, number)  # noqa: E731
+    monkeypatch.setattr(sandbox_module, "picture", small)
+
+
+@pytest.fixture
+def sandbox(small_pictures: None) -> Iterator[Sandbox]:  # noqa: ARG001 - for its effect
+    """Serve jobs that are done at once."""
+    with Sandbox(service_time=0) as running:
+        yield running

@@ -1,0 +1,231 @@
+"""Many prompts in one run: a line for each, a total that adds up, and when a run stops buying."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from running import Result, Running, free_ports, run, wait_until
+from sandbox import Fault, Route, Sandbox
+
+NEVER = 1e6  # seconds: a job ends when the test says so
+QUICK = ("--initial-wait", "0", "--interval", "0.1")
+COUNTS = ("completed", "failed", "refused", "unfinished", "unknown", "not_submitted")
+CATS = [f"cat {number}" for number in range(5)]
+
+
+def start(sandbox: Sandbox, prompts: list[str], *flags: str, **options: Any) -> Running:
+    words = ("generate_and_wait.py", "--prompts-file", "-", *QUICK, *flags)
+    return Running(*words, sandbox=sandbox, stdin="\n".join(prompts), **options)
+
+
+def batch(sandbox: Sandbox, prompts: list[str], *flags: str, **options: Any) -> Result:
+    with start(sandbox, prompts, *flags, **options) as running:
+        return running.end()
+
+
+def total(result: Result) -> Any:
+    """Return the total: the last object, and its six counts add up."""
+    found = result.objects[-1]["total"]
+    assert sum(found[name] for name in COUNTS) == found["prompts"]
+    return found
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    """Return the objects of the prompts in input order: each prompt has exactly one."""
+    found = sorted(result.objects[:-1], key=lambda body: int(body["index"]))
+    assert [body["index"] for body in found] == list(range(total(result)["prompts"]))
+    return found
+
+
+def types(result: Result) -> list[str]:
+    return [body["error"]["type"] if "error" in body else "" for body in lines(result)]
+
+
+def test_each_prompt_has_a_line_and_the_total_adds_up(sandbox: Sandbox, tmp_path: Path) -> None:
+    prompts = ["a cat", "a fox fails-later", "nsfw", "an owl no-images"]
+    job = {"index", "job_id", "status", "prompt", "cost_usd", "dir"}
+    fields = [job, job | {"error"}, {"index", "status", "prompt", "error"}]
+    fields.append(job | {"error", "resume"})
+    counts = dict(zip(COUNTS, (1, 1, 1, 1, 0, 0), strict=True))
+    where = {"output_dir": str(tmp_path), "gallery": str(tmp_path / "gallery.html")}
+    for earlier, bought, cost in ((0, 3, 0.16), (3, 0, 0.0)):
+        result = batch(sandbox, prompts, "--max-wait", "0.3", "--output-dir", str(tmp_path))
+        assert [body["prompt"] for body in lines(result)] == prompts
+        for body, wanted in zip(lines(result), fields, strict=True):
+            on_record = {"earlier"} if earlier and "dir" in wanted else set()
+            assert set(body) - {"warnings"} == wanted | on_record
+            assert "dir" not in body or Path(body["dir"], "job.json").is_file()
+        assert [body.get("cost_usd") for body in lines(result)] == [0.08, 0, None, 0.08]
+        assert types(result) == ["", "job_failed", "content_rejected", "no_images"]
+        money = {"earlier": earlier, "bought": bought, "cost_usd": cost}
+        assert total(result) == {"prompts": 4, **counts, **money, **where}
+        assert result.code == 6
+
+
+def test_a_line_comes_as_its_job_ends(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.service_time = NEVER
+    with start(sandbox, CATS[:3], "--output-dir", str(tmp_path)) as running:
+        wait_until(sandbox, lambda: len(sandbox.jobs) == 3)
+        by_prompt = {job.prompt: job_id for job_id, job in sandbox.jobs.items()}
+        for index in (1, 2, 0):
+            sandbox.finish(by_prompt[f"cat {index}"])
+            running.wait_for(f'"index": {index}', on="stdout")
+        assert [body["index"] for body in running.end().objects[:-1]] == [1, 2, 0]
+
+
+MIXED = {
+    5: ["a fails-later", "b --seed x", "c"],
+    2: ["b --seed x", "a fails-later", "c"],
+    6: ["b --seed x", "a fails-later", "c no-images"],
+    7: ["b --seed x", "c no-images", "the answer is lost"],
+}
+
+
+@pytest.mark.parametrize("code", MIXED)
+def test_the_exit_code_is_7_then_6_then_the_first_failure(code: int, sandbox: Sandbox) -> None:
+    if code == 7:
+        sandbox.faults = [Fault("submit", action="close", after_effect=True, skip=2)]
+    assert batch(sandbox, MIXED[code], "--no-check", "--max-wait", "0.3").code == code
+
+
+def test_no_more_jobs_than_concurrency_are_unfinished_at_once(sandbox: Sandbox) -> None:
+    unfinished = []  # when a job is made
+
+    def new_id() -> uuid.UUID:
+        seen = [sandbox.status(job_id) for job_id in sandbox.jobs]
+        unfinished.append(sum(status not in ("completed", "failed") for status in seen))
+        return uuid.uuid4()
+
+    sandbox.new_id, sandbox.service_time = new_id, 0.3
+    kinds = ("cat", "fox fails-later", "owl", "bee no-images")
+    prompts = [f"{number} {kinds[number % 4]}" for number in range(12)]
+    result = batch(sandbox, prompts, "--concurrency", "3", "--max-wait", "1")
+    assert len(lines(result)) == len(unfinished) == 12
+    assert max(unfinished) == 2, "and the one that is being made"
+
+
+def test_a_job_that_timed_out_keeps_its_slot(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.service_time = NEVER
+    flags = ("--concurrency", "2", "--max-wait", "0.3", "--output-dir", str(tmp_path))
+    for _ in range(2):  # also in the next run
+        result = batch(sandbox, CATS, *flags)
+        assert types(result) == ["timeout"] * 2 + ["not_submitted"] * 3
+        assert (result.code, sandbox.posts) == (6, 2)
+    sandbox.service_time = 0
+    assert (batch(sandbox, CATS, *flags).code, sandbox.posts) == (0, 5)
+
+
+def test_jobs_that_the_api_has_forgotten_keep_no_slot(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.service_time = NEVER
+    flags = ("--max-wait", "0.2", "--output-dir", str(tmp_path))
+    forgotten = [f"forgotten {number}" for number in range(6)]
+    batch(sandbox, forgotten, *flags)
+    sandbox.jobs.clear()
+    sandbox.service_time = 0
+    result = batch(sandbox, [*forgotten, *CATS[:2]], *flags)
+    assert types(result) == ["not_found"] * 6 + ["", ""]
+    assert (result.code, total(result)["unfinished"], sandbox.posts) == (6, 6, 8)
+
+
+def test_records_come_first_then_the_prompts_in_order(sandbox: Sandbox, tmp_path: Path) -> None:
+    flags = ("--output-dir", str(tmp_path))
+    known = run("imagine.py", "cat 3", *flags, sandbox=sandbox).only["job_id"]
+    batch(sandbox, CATS, *flags, "--concurrency", "1")
+    met = [r for r in sandbox.requests if r.route in ("submit", "job")][1:]
+    assert met[0].path.endswith(known)
+    sent = [json.loads(request.body)["text"] for request in met if request.route == "submit"]
+    assert sent == ["cat 0", "cat 1", "cat 2", "cat 4"]
+
+
+SMALL_FILES = """import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+os.execv(sys.argv[1], sys.argv[1:])"""
+LARGE = {"job_id": "one", "status": "pending", "meta": {"note": "n" * 4000}}
+STOPS = {
+    "401": (Fault("submit", status=401, skip=1), "invalid_api_key", 3),
+    "402": (Fault("submit", status=402, skip=1), "insufficient_balance", 4),
+    "an unknown outcome": (Fault("submit", action="close", skip=1), "submission_unknown", 7),
+    "a record that cannot be written": (Fault("submit", body=LARGE, skip=1), "", 6),
+}
+
+
+@pytest.mark.parametrize("why", STOPS)
+def test_no_submit_begins_after(why: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    fault, type_, code = STOPS[why]
+    sandbox.faults, sandbox.service_time = [fault], 0.3
+    flags = ("--concurrency", "2", "--max-wait", "1", "--output-dir", str(tmp_path))
+    if not type_:
+        pytest.importorskip("resource", reason="limits the size of files, on POSIX only")
+    before = None if type_ else [sys.executable, "-c", SMALL_FILES]
+    result = batch(sandbox, CATS, *flags, before=before)
+    assert {"", type_} <= set(types(result)[:2]), "what runs is waited for"
+    assert types(result)[2:] == ["not_submitted"] * 3
+    assert (result.code, sandbox.posts) == (code, 2)
+    if code in (3, 4):
+        again = batch(sandbox, CATS, *flags)
+        assert (again.code, len(sandbox.jobs), total(again)["bought"]) == (0, 5, 4)
+
+
+def test_three_submits_without_a_connection_are_enough(sandbox: Sandbox, tmp_path: Path) -> None:
+    nobody = {"LEGNEXT_BASE_URL": f"http://127.0.0.1:{free_ports(1)[0]}"}
+    flags = ("--concurrency", "2", "--max-wait", "0.2", "--output-dir", str(tmp_path))
+    result = batch(sandbox, CATS * 2, *flags, env=nobody)
+    assert set(types(result)) == {"network_error", "not_submitted"}
+    assert types(result).count("network_error") <= 4, "three, and a neighbour's"
+    assert (result.code, total(result)["not_submitted"]) == (1, 10)
+    assert (batch(sandbox, CATS * 2, *flags).code, sandbox.posts) == (0, 10)
+
+
+def test_get_task_without_an_id_lists_all_oldest_first(sandbox: Sandbox, tmp_path: Path) -> None:
+    flags = ("--output-dir", str(tmp_path))
+    for day, body in enumerate(lines(batch(sandbox, CATS[:3], *flags))):
+        path = Path(body["dir"], "job.json")
+        record = json.loads(path.read_bytes()) | {"submitted_at": f"2025-01-0{9 - day}T00:00:00Z"}
+        path.write_text(json.dumps(record), encoding="utf-8")
+    seen = len(sandbox.requests)
+    result = run("get_task.py", *flags, env={"LEGNEXT_BASE_URL": sandbox.url})
+    assert [body["prompt"] for body in lines(result)] == ["cat 2", "cat 1", "cat 0"]
+    found = total(result)
+    assert (found["spent_usd"], found["completed"], result.code) == (0.24, 3, 0)
+    assert len(sandbox.requests) == seen, "complete jobs need no request, and no key"
+
+
+def test_without_a_key_what_is_on_record_is_reported(sandbox: Sandbox, tmp_path: Path) -> None:
+    flags = ("--output-dir", str(tmp_path))
+    batch(sandbox, CATS[:2], *flags)
+    result = batch(sandbox, CATS, *flags, env={"LEGNEXT_API_KEY": ""})
+    known = {body["index"]: body["status"] for body in result.objects if "index" in body}
+    assert known == {0: "completed", 1: "completed"}
+    (kept_back,) = [body for body in result.objects if "indexes" in body]
+    assert (kept_back["indexes"], kept_back["price_usd"]) == ([2, 3, 4], 0.24)
+    assert (kept_back["error"]["type"], result.code) == ("missing_api_key", 3)
+    assert (total(result)["earlier"], total(result)["not_submitted"]) == (2, 3)
+
+
+def eight_bytes(folder: Path) -> None:
+    (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+
+
+def a_file(folder: Path) -> None:
+    folder.rename(folder.parent.parent / "moved")
+    folder.write_text("a file", encoding="utf-8")
+
+
+@pytest.mark.parametrize(("route", "spoil"), [("job", eight_bytes), ("image", a_file)])
+def test_no_task_ends_without_an_object(
+    route: Route, spoil: Callable[[Path], None], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.faults = [Fault(route, action="stall", times=None)]
+    prompts, directory = ["a cat", "a fox"], tmp_path / "pictures"
+    with start(sandbox, prompts, "--max-wait", "1", "--output-dir", str(directory)) as running:
+        sandbox.wait_for(route)
+        wait_until(sandbox, lambda: any(directory.glob("a-cat-*/job.json")))
+        spoil(next(directory.glob("a-cat-*")))
+        sandbox.release()
+        assert [body["prompt"] for body in lines(running.end())] == prompts

@@ -1,0 +1,89 @@
+"""A picture on disk as a reference: our own is sent as its URL, any other path is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from running import run
+from sandbox import Sandbox
+
+
+@pytest.fixture
+def cat(sandbox: Sandbox, tmp_path: Path) -> Path:
+    """Buy a job, and return its folder in tmp_path/DIR."""
+    words = ("generate_and_wait.py", "a cat", "--initial-wait", "0")
+    body = run(*words, "--output-dir", str(tmp_path / "DIR"), sandbox=sandbox).only
+    return Path(body["files"]["dir"])
+
+
+def url_of(picture: Path) -> str:
+    output = json.loads((picture.parent / "job.json").read_bytes())["output"]
+    number = picture.stem
+    url: str = output["image_url"] if number == "grid" else output["image_urls"][int(number) - 1]
+    return url
+
+
+def planned(sandbox: Sandbox, prompt: str) -> Any:
+    env = {"LEGNEXT_BASE_URL": sandbox.url}
+    return run("imagine.py", prompt, "--dry-run", env=env)
+
+
+@pytest.mark.parametrize("name", ["2.png", "grid.png"])
+@pytest.mark.parametrize(
+    "prompt",
+    ["a dog --sref {}", "a dog --oref {}", "a dog --v 6.1 --cref {}", "{} a dog", "{} {} --ar 1:1"],
+)
+def test_a_downloaded_picture_is_sent_as_its_url(
+    prompt: str, name: str, sandbox: Sandbox, cat: Path
+) -> None:
+    body = planned(sandbox, prompt.replace("{}", str(cat / name))).only
+    assert body["request"]["json"]["text"] == prompt.replace("{}", url_of(cat / name))
+    assert url_of(cat / name) in " ".join(body["warnings"])
+    assert "7 days" not in " ".join(body["warnings"])
+
+
+def test_a_url_that_may_have_expired_is_warned_of(sandbox: Sandbox, cat: Path) -> None:
+    path = cat / "job.json"
+    record = json.loads(path.read_bytes()) | {"submitted_at": "2025-01-01T00:00:00Z"}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert "7 days" in " ".join(planned(sandbox, f"a dog --sref {cat / '2.png'}").only["warnings"])
+
+
+def test_the_same_command_is_known_also_when_the_picture_is_gone(
+    sandbox: Sandbox, cat: Path
+) -> None:
+    words = ("imagine.py", "--output-dir", str(cat.parent))
+    typed, picture = "a dog --sref 2.png", cat / "2.png"
+    url = url_of(picture)
+    first = run(*words, typed, sandbox=sandbox, cwd=cat).only
+    (record,) = [json.loads(path.read_bytes()) for path in cat.parent.glob("a-dog-*/job.json")]
+    assert (record["prompt"], record["typed"]) == (f"a dog --sref {url}", f"a dog --sref {picture}")
+    picture.unlink()
+    for prompt, cwd in ((typed, cat), (f"a dog --sref {picture}", None), (record["prompt"], None)):
+        again = run(*words, prompt, sandbox=sandbox, cwd=cwd).only
+        assert (again["job_id"], again["earlier"]) == (first["job_id"], True)
+    assert sandbox.posts == 2
+
+
+def test_an_equal_name_in_another_folder_is_another_picture(sandbox: Sandbox, cat: Path) -> None:
+    words = ("generate_and_wait.py", "--initial-wait", "0", "--output-dir", str(cat.parent))
+    owl = Path(run(*words, "an owl", sandbox=sandbox).only["files"]["dir"])
+    ids = {
+        run(*words, "a dog --sref 1.png", sandbox=sandbox, cwd=folder).only["job_id"]
+        for folder in (cat, owl, cat, owl)
+    }
+    assert (len(ids), sandbox.posts) == (2, 4)
+
+
+def test_any_other_path_is_refused(sandbox: Sandbox, cat: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.png"
+    own.write_bytes((cat / "1.png").read_bytes())
+    for path in (own, cat / "5.png", own.as_uri(), "./missing.jpg", "~/missing.jpg"):
+        for prompt in (f"a dog --sref {path}", f"{path} a dog"):
+            result = planned(sandbox, prompt)
+            assert (result.code, result.error["type"]) == (2, "invalid_prompt"), prompt
+            assert "https" in result.error["message"] + result.error["hint"]

@@ -1,0 +1,190 @@
+"""Signals in every phase: an object for each prompt, no half files; the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from running import SMALL, Result, Running, made, run, wait_until
+from sandbox import Fault, Route, Sandbox
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these to a process")
+
+NEVER = 1e6  # seconds: a job ends when the test says so
+QUICK = ("--initial-wait", "0", "--interval", "0.1")
+GENERATE = ("generate_and_wait.py", "a cat", *QUICK)
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture
+def sandbox(small_pictures: None) -> Iterator[Sandbox]:  # noqa: ARG001 - for its effect
+    """Serve jobs that end when the test says so, with small pictures."""
+    with Sandbox(service_time=NEVER) as running:
+        yield running
+
+
+def stopped(running: Running, number: signal.Signals = signal.SIGTERM) -> Result:
+    """Stop a run; the exit code says by what."""
+    running.process.send_signal(number)
+    result = running.end(timeout=30)
+    assert result.code == 128 + number
+    return result
+
+
+def goes_on(sandbox: Sandbox, words: tuple[str, ...], jobs: int = 1) -> None:
+    """Run the same command to its end: it buys only what had not been bought."""
+    sandbox.faults.clear()
+    sandbox.release()
+    sandbox.finish()
+    sandbox.service_time = 0
+    result = run(*words, sandbox=sandbox)
+    assert (result.code, len(sandbox.jobs)) == (0, jobs)
+
+
+LATER = {"Retry-After": "30"}
+HALF = Fault("image", body=SMALL[:99], headers={"Content-Length": "5000"}, times=None)
+PHASES: dict[str, tuple[Fault, Route, int, bool]] = {  # what it begins with; whether there is a job
+    "before the submit": (Fault("balance", action="stall"), "balance", 1, False),
+    "before the next try": (Fault("submit", status=429, headers=LATER), "submit", 1, False),
+    "between two status checks": (Fault("other"), "job", 2, True),
+    "in a status check": (Fault("job", action="stall"), "job", 1, True),
+    "in a download": (Fault("image", action="stall", times=None), "image", 1, True),
+    "in half a picture": (HALF, "image", 1, True),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_stopped_run_reports_its_job(phase: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    fault, route, count, is_bought = PHASES[phase]
+    sandbox.faults, sandbox.service_time = [fault], 0 if route == "image" else NEVER
+    words = (*GENERATE, "--output-dir", str(tmp_path))
+    with Running(*words, sandbox=sandbox) as running:
+        sandbox.wait_for(route, count)
+        body = stopped(running).only
+    assert body["error"]["type"] == "interrupted"
+    assert body.get("job_id", "") == next(iter(sandbox.jobs), "")
+    assert ("resume" in body, len(sandbox.jobs)) == (is_bought, int(is_bought))
+    assert route != "image" or len(body["output"]["image_urls"]) == 4
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left - {"gallery.html"} == ({"job.json"} if is_bought else set())
+    goes_on(sandbox, words)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_each_signal_has_its_exit_code(number: signal.Signals, sandbox: Sandbox) -> None:
+    ids = [made(sandbox, prompt) for prompt in ("a cat", "a dog")]
+    with Running("get_task.py", *ids, "--wait", *QUICK[2:], sandbox=sandbox) as running:
+        sandbox.wait_for("job", 3)
+        result = stopped(running, number)
+    assert [body["job_id"] for body in result.objects] == ids
+    assert all(body["job_id"] in body["resume"] for body in result.objects)
+
+
+def test_stopped_while_stdin_is_read_nothing_is_sent(sandbox: Sandbox) -> None:
+    read, write = os.pipe()
+    with Running("imagine.py", "-", sandbox=sandbox, stdin=read) as running:
+        os.close(read)
+        os.write(write, b"a cat " * 20_000)  # more than a pipe holds: some has been read
+        result = stopped(running)
+    os.close(write)
+    assert (result.error["type"], sandbox.requests) == ("interrupted", [])
+
+
+def test_a_submit_that_is_answered_in_time_has_its_id(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.faults = [Fault("submit", action="stall")]
+    words = (*GENERATE, "--output-dir", str(tmp_path))
+    with Running(*words, sandbox=sandbox) as running:
+        sandbox.wait_for("submit")
+        running.process.send_signal(signal.SIGTERM)
+        threading.Timer(0.5, sandbox.release).start()
+        result = running.end()
+    (job_id,) = sandbox.jobs
+    assert (result.code, result.error["type"]) == (143, "interrupted")
+    assert (result.only["job_id"], job_id in result.only["resume"]) == (job_id, True)
+    goes_on(sandbox, words)
+
+
+@pytest.mark.long
+def test_a_submit_without_an_answer_is_unknown(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.faults = [Fault("submit", action="stall", after_effect=True)]
+    words = (*GENERATE, "--output-dir", str(tmp_path))
+    with Running(*words, sandbox=sandbox) as running:
+        sandbox.wait_for("submit")
+        running.process.send_signal(signal.SIGINT)
+        result = stopped(running, signal.SIGINT)  # a second Ctrl-C changes nothing
+    (intent,) = tmp_path.glob("submit-*.json")
+    assert (result.error["type"], "job_id" in result.only) == ("interrupted", False)
+    assert (result.only["price_usd"], result.only["balance_usd"]["before"]) == (0.08, 7.28)
+    assert str(intent) in result.error["hint"]
+    again = run(*words, sandbox=sandbox)
+    assert (again.code, again.error["type"], sandbox.posts) == (7, "submission_unknown", 1)
+
+
+def test_stopped_behind_another_run_nothing_is_bought(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.faults = [Fault("submit", action="stall")]
+    words = ("imagine.py", "--output-dir", str(tmp_path))
+    with Running(*words, "a cat", sandbox=sandbox) as first:
+        sandbox.wait_for("submit")
+        with Running(*words, "a dog", sandbox=sandbox) as second:
+            sandbox.wait_for("balance", 2)
+            result = stopped(second)
+        assert (result.error["type"], "job_id" in result.only) == ("interrupted", False)
+        sandbox.release()
+        assert first.end().code == 0
+    assert [job.prompt for job in sandbox.jobs.values()] == ["a cat"]
+
+
+def test_a_stopped_batch_has_all_lines_and_its_total(sandbox: Sandbox, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(f"cat {number}" for number in range(5)), encoding="utf-8")
+    flags = ("--concurrency", "2", "--output-dir", str(tmp_path / "DIR"))
+    words = (GENERATE[0], "--prompts-file", str(prompts), *QUICK, *flags)
+    with Running(*words, sandbox=sandbox) as running:
+        sandbox.wait_for("submit", 2)
+        sandbox.finish(next(iter(sandbox.jobs)))
+        running.wait_for("completed", on="stdout")
+        wait_until(sandbox, lambda: len(sandbox.jobs) == 3)
+        running.wait_for(f"job {list(sandbox.jobs)[-1]}")
+        result = stopped(running)
+    *lines, last = result.objects
+    assert sorted(body["index"] for body in lines) == [0, 1, 2, 3, 4]
+    assert sum("resume" in body for body in lines) == 2
+    total = last["total"]
+    assert (total["completed"], total["unfinished"], total["not_submitted"]) == (1, 2, 2)
+    goes_on(sandbox, words, jobs=5)
+
+
+# Sends SIGINT to its own process as a module is about to be imported, and notes that it did.
+EARLY = """
+import os, signal, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == os.environ["AT"]:
+            sys.meta_path.remove(Finder)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.mark.parametrize("module", ["argparse", "legnext.errors", "legnext.api", "requests"])
+def test_no_import_is_too_early_to_stop(module: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(EARLY, encoding="utf-8")
+    env = {"PYTHONPATH": str(tmp_path), "AT": module}
+    result = run(*GENERATE, "--max-wait", "3", sandbox=sandbox, env=env)
+    assert (result.code, result.error["type"]) == (130, "interrupted")
+    assert result.only.get("job_id", "") == next(iter(sandbox.jobs), "")
+
+
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(sandbox: Sandbox) -> None:
+    nohup = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
+    with Running(*GENERATE, sandbox=sandbox, before=nohup) as running:
+        sandbox.wait_for("job")
+        running.process.send_signal(signal.SIGHUP)
+        sandbox.wait_for("job", 3)
+        sandbox.finish()
+        assert running.end().code == 0
