@@ -1,10 +1,7 @@
 """Headless Chromium (over DevTools) and Firefox (over WebDriver BiDi), to do what a person does."""
 
-from __future__ import annotations
-
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -16,13 +13,12 @@ from typing import Any
 
 PROGRAMS = {"chromium": ("chromium", "google-chrome"), "firefox": ("firefox", "firefox-esr")}
 FLAGS = {
-    "chromium": "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-sync --disable-"
-    "background-networking --disable-component-update --user-data-dir={} about:blank",
-    "firefox": "--headless --no-remote --profile {}",
+    "chromium": "--headless=new --no-sandbox --remote-debugging-port=0 --user-data-dir={}",
+    "firefox": "--headless --no-remote --remote-debugging-port=0 --profile {}",
 }
-CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
-BIDI_KEYS = dict(zip(CODES, "\ue004\ue007\ue00c\ue012\ue014", strict=True))
-CENTRE = """(box => [box.x + box.width / 2, box.y + box.height / 2].map(Math.floor))(
+KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
+LOADED = "new Promise(done => document.readyState == 'complete' ? done() : (onload = done))"
+CENTRE = """(box => [box.x + box.width / 2, box.y + box.height / 2])(
     (e => (e.scrollIntoView({block: "nearest"}), e.getBoundingClientRect()))(%s))"""
 
 
@@ -32,58 +28,49 @@ def program(name: str) -> str | None:
 
 
 class Browser:
-    """One page of a browser, over a WebSocket."""
+    """One page of a browser; `events` are those since the page was opened."""
 
     def __init__(self, name: str, address: str) -> None:
         self.is_firefox = name == "firefox"
-        self.events: list[dict[str, Any]] = []  # since the page was opened
-        self.calls = 0
-        self.connect(address + "/session" * self.is_firefox)
+        self.events: list[dict[str, Any]] = []
+        self.calls, self.session = 0, {}
+        host, _, path = (address + "/session" * self.is_firefox)[len("ws://") :].partition("/")
+        with socket.create_connection(("127.0.0.1", int(host.split(":")[1])), timeout=60) as link:
+            self.stream = link.makefile("rwb")
+        head = f"GET /{path} HTTP/1.1\nHost: {host}\nConnection: Upgrade\nUpgrade: websocket\n"
+        head += f"Sec-WebSocket-Version: 13\nSec-WebSocket-Key: {'A' * 22}==\n\n"
+        self.stream.write(head.replace("\n", "\r\n").encode())
+        self.stream.flush()
+        while self.stream.readline().strip():
+            pass
         if self.is_firefox:
             self.call("session.new", capabilities={})
             self.call("session.subscribe", events=["log.entryAdded", "network.beforeRequestSent"])
-            page = self.call("browsingContext.create", type="tab")["context"]
-            self.page = {"context": page}
-        else:
-            page = self.call("Target.createTarget", url="about:blank")["targetId"]
-            self.connect(re.sub("/browser/.*", f"/page/{page}", address))
-            for domain in ("Page", "Network", "Log", "Runtime"):
-                self.call(f"{domain}.enable")
-
-    def connect(self, address: str) -> None:
-        """Open a WebSocket: it answers the handshake with a head, then frames."""
-        host, path = address.removeprefix("ws://").split("/", 1)
-        self.socket = socket.create_connection(("127.0.0.1", int(host.split(":")[1])), 60)
-        head = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n"
-        head += "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        self.socket.sendall(f"{head}Sec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode())
-        self.stream = self.socket.makefile("rb")
-        while self.stream.readline().strip():
-            pass
-
-    def read(self) -> dict[str, Any]:
-        """Return the next message, an answer or an event."""
-        size = self.stream.read(2)[1]
-        if size > 125:
-            size = int.from_bytes(self.stream.read(2 if size == 126 else 8), "big")
-        message: dict[str, Any] = json.loads(self.stream.read(size))
-        self.events += [message] if "method" in message else []
-        return message
+            self.page = {"context": self.call("browsingContext.create", type="tab")["context"]}
+            return
+        page = self.call("Target.createTarget", url="about:blank")["targetId"]
+        session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
+        self.session = {"sessionId": session}
+        for domain in ("Network", "Log", "Runtime"):
+            self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> Any:
         """Return the result of METHOD, or fail."""
         self.calls += 1
-        text = json.dumps({"id": self.calls, "method": method, "params": params}).encode()
-        length = bytes([254, *divmod(len(text), 256)]) if len(text) > 125 else bytes([128 + len(text)])
-        self.socket.sendall(b"\x81" + length + b"\1\1\1\1" + bytes(byte ^ 1 for byte in text))
-        while (answer := self.read()).get("id") != self.calls:
-            pass
-        assert "result" in answer, answer
-        return answer["result"]
-
-    def happened(self, *methods: str) -> list[Any]:
-        """Return what these events said."""
-        return [event["params"] for event in self.events if event["method"] in methods]
+        call = {"id": self.calls, "method": method, "params": params, **self.session}
+        text = json.dumps(call).ljust(126).encode()  # a length above 125 is two bytes
+        size = bytes([254, *divmod(len(text), 256)])
+        self.stream.write(b"\x81" + size + b"\1\1\1\1" + bytes(byte ^ 1 for byte in text))
+        self.stream.flush()
+        while True:
+            length = self.stream.read(2)[1]
+            if length > 125:
+                length = int.from_bytes(self.stream.read(2 if length == 126 else 8), "big")
+            message = json.loads(self.stream.read(length))
+            if message.get("id") == self.calls:
+                assert "result" in message, message
+                return message["result"]
+            self.events.append(message)
 
     def go(self, page: Path, width: int = 1280, height: int = 800) -> None:
         """Open PAGE in a window of that size, in CSS pixels; wait until it is loaded."""
@@ -91,66 +78,54 @@ class Browser:
         self.events.clear()
         if self.is_firefox:
             self.call("browsingContext.setViewport", **self.page, viewport=size)
-            self.call("browsingContext.navigate", **self.page, url=page.as_uri(), wait="complete")
-            return
-        screen = {"deviceScaleFactor": 1, "mobile": width < 600}
-        self.call("Emulation.setDeviceMetricsOverride", **size, **screen)
-        self.call("Page.navigate", url=page.as_uri())
-        while not self.happened("Page.loadEventFired"):
-            self.read()
+            self.call("browsingContext.navigate", **self.page, url=page.as_uri())
+        else:
+            size |= {"deviceScaleFactor": 1, "mobile": False}
+            self.call("Emulation.setDeviceMetricsOverride", **size)
+            self.call("Page.navigate", url=page.as_uri())
+        self.run(LOADED)
 
     def run(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page, awaited."""
-        code = {"expression": f"Promise.resolve({expression}).then(v => JSON.stringify(v ?? null))"}
+        code = f"Promise.resolve(({expression})).then(value => JSON.stringify(value ?? null))"
+        how = {"expression": code, "awaitPromise": True}
         if self.is_firefox:
-            how = {"target": self.page, "awaitPromise": True, "userActivation": True}
-            answer = self.call("script.evaluate", **code, **how)
+            answer = self.call("script.evaluate", **how, target=self.page, userActivation=True)
         else:
-            answer = self.call("Runtime.evaluate", **code, awaitPromise=True, userGesture=True)
+            answer = self.call("Runtime.evaluate", **how, userGesture=True)
         assert "exceptionDetails" not in answer, answer
         return json.loads(answer["result"]["value"])
 
     def click(self, element: str) -> None:
-        """Click on the middle of an element, a JavaScript expression."""
-        if self.is_firefox:
-            self.run(f"{element}.click()")
-            return
-        x, y = self.run(CENTRE % element)
-        for kind in ("mousePressed", "mouseReleased"):
-            at = {"x": x, "y": y, "button": "left", "clickCount": 1}
+        """Click on an element, a JavaScript expression; in Chromium with the mouse."""
+        x, y = self.run(f"{element}.click(), [0, 0]" if self.is_firefox else CENTRE % element)
+        at = {"x": x, "y": y, "button": "left", "clickCount": 1}
+        for kind in () if self.is_firefox else ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, **at)
 
-    def press(self, *keys: str) -> None:
-        """Press keys of CODES, or characters, one after the other."""
-        for key in keys:
-            if self.is_firefox:
-                steps = [
-                    {"type": t, "value": BIDI_KEYS.get(key, key)} for t in ("keyDown", "keyUp")
-                ]
-                device = {"type": "key", "id": "keyboard", "actions": steps}
-                self.call("input.performActions", **self.page, actions=[device])
-                continue
-            text = "\r" if key == "Enter" else "" if key in CODES else key
-            for event in ({"type": "keyDown", "text": text}, {"type": "keyUp"}):
-                code = CODES.get(key, 0)
-                self.call("Input.dispatchKeyEvent", **event, key=key, windowsVirtualKeyCode=code)
+    def press(self, key: str) -> None:
+        if self.is_firefox:
+            value = dict(zip(KEYS, "\ue007\ue00c\ue012\ue014", strict=True))[key]
+            steps = [{"type": kind, "value": value} for kind in ("keyDown", "keyUp")]
+            keys = {"type": "key", "id": "keyboard", "actions": steps}
+            self.call("input.performActions", **self.page, actions=[keys])
+        for kind in () if self.is_firefox else ("keyDown", "keyUp"):
+            text = {"key": key, "text": "\r" if key == "Enter" else ""}
+            self.call("Input.dispatchKeyEvent", type=kind, windowsVirtualKeyCode=KEYS[key], **text)
 
 
 @contextmanager
 def started(name: str, home: Path) -> Iterator[Browser]:
     """Start a browser with a HOME of its own, so that it writes nowhere else."""
-    command = [
-        program(name) or name,
-        "--remote-debugging-port=0",
-        *FLAGS[name].format(home).split(),
-    ]
+    command = [program(name) or name, *FLAGS[name].format(home).split()]
     env = {"HOME": str(home), "PATH": os.environ["PATH"]}
     with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
+        address = next(line.split()[-1] for line in process.stderr if "listening on ws:" in line)
+        threading.Thread(target=process.stderr.read, daemon=True).start()  # or the pipe is full
+        browser = Browser(name, address)
         try:
-            said = iter(process.stderr.readline, "")
-            address = next(line.split()[-1] for line in said if " listening on ws:" in line)
-            threading.Thread(target=process.stderr.read, daemon=True).start()  # or its pipe is full
-            yield Browser(name, address)
+            yield browser
         finally:
+            browser.stream.close()
             process.terminate()

@@ -204,6 +204,7 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
         self._server = self._listen(self._load_state())
         self._server.sandbox = self
         self.port = self._server.server_address[1]
+        self._save_state()
         self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -445,8 +446,7 @@ class Handler(BaseHTTPRequestHandler):
         routes = [r for r, like in ROUTES.items() if re.fullmatch(like, path.partition("?")[0])]
         route: Route = routes[0] if routes else "other"
         request = Request(self.command, path, headers, body, time.monotonic(), peer, route)
-        fault = self.server.sandbox.arrive(request)
-        if fault:
+        if fault := self.server.sandbox.arrive(request):
             self._go_wrong(request, fault)
         else:
             self._send(self.server.sandbox.answer(request))
@@ -519,7 +519,7 @@ def main(argv: Sequence[str]) -> int:
                 time.sleep(3600)
         return 0
     except (OSError, ValueError, TypeError, LookupError) as error:
-        parser.error(f"cannot start: {error!r}")
+        parser.error(f"cannot start (--port, --state): {error!r}")
 
 
 def run(options: Mapping[str, Any], command: Sequence[str]) -> int:

@@ -47,13 +47,13 @@ def look_up(sandbox: Sandbox, faults: dict[str, Fault], *flags: str) -> Result:
 
 # --- Submit
 
-MODERATED = ["Banned prompt", "prohibited", "our content policy", "NSFW", "sensitive content"]
+MODERATED = {"Banned prompt": 400, "prohibited": 403, "content policy": 400, "NSFW": 403}
 
 
 @pytest.mark.parametrize(
     ("body", "statuses", "code", "type_"),
     [
-        (SAID, (405, 409, 418, 499), 1, "api_error"),
+        (SAID, (405, 418, 499), 1, "api_error"),
         (SAID, (400, 413, 422), 2, "invalid_request"),
         (SAID, (404,), 2, "not_found"),
         (SAID, (301, 302, 307, 308), 2, "setup_error"),
@@ -61,8 +61,8 @@ MODERATED = ["Banned prompt", "prohibited", "our content policy", "NSFW", "sensi
         (SAID, (402,), 4, "insufficient_balance"),
         (SAID, (403,), 5, "forbidden"),
         (SAID, (200, 204, 303, 408, 500, 503, 599), 7, "submission_unknown"),
-        *(({"message": words}, (400, 403), 5, "content_rejected") for words in MODERATED),
-        (HTML, (400, 403, 404, 413), 1, "bad_response"),
+        *(({"message": w}, (s,), 5, "content_rejected") for w, s in MODERATED.items()),
+        (HTML, (400, 403, 413), 1, "bad_response"),
         (HTML, (401,), 3, "invalid_api_key"),
         (HTML, (502,), 7, "submission_unknown"),
         # An envelope has a status of its own.

@@ -60,7 +60,6 @@ ENDS: dict[str, tuple[str, float, str, Fault | None]] = {
 def test_after_any_end_the_same_command_continues_with_the_same_job(
     sandbox: Sandbox, tmp_path: Path, name: str
 ) -> None:
-    """So does another command with the same prompt."""
     prompt, sandbox.service_time, signal_name, fault = ENDS[name]
     sandbox.faults += [fault] if fault else []
     with start(sandbox, tmp_path, prompt, "--max-wait", "0.5") as running:
@@ -122,11 +121,12 @@ OUTAGES: dict[str, dict[str, Any]] = {
     "killed": {"action": "stall", "after_effect": True},
     "stopped": {"action": "stall"},
 }
+LONG = pytest.param("stopped", marks=pytest.mark.long)
 TWENTY = [f"fails-later {number}" for number in range(20)]  # without pictures, to be quick
 
 
 @posix
-@pytest.mark.parametrize("name", OUTAGES)
+@pytest.mark.parametrize("name", [*list(OUTAGES)[:-1], LONG])
 def test_an_outage_costs_one_submit_however_many_prompts_wait(
     sandbox: Sandbox, tmp_path: Path, name: str
 ) -> None:

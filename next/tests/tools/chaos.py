@@ -165,9 +165,9 @@ class Campaign:
             assert len(paid) <= most, f"{prompt!r}: paid {len(paid)} times, asked {most}: {paid}"
             assert len(paid & lost) <= unknown[prompt], f"{prompt!r}: lost {paid & lost}"
         self.figures["unknown"] = sum(unknown.values())
-        for job_id, whole in records.items():
-            if self.sandbox.status(job_id) == "completed" and ("copy", job_id) not in self.acts:
-                assert len(whole) == 5, f"job {job_id} has only {whole}"
+        for job_id in records.keys() - {job_id for act, job_id in self.acts if act != "rename"}:
+            whole, status = records[job_id], self.sandbox.status(job_id)
+            assert len(whole) == 5 or status == "failed", f"job {job_id} has only {whole}"
         for path in filter(Path.is_file, self.out.rglob("*")):
             assert self.sandbox.key.encode() not in path.read_bytes(), f"the key is in {path}"
 
