@@ -12,29 +12,27 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # not there with python -P, -I
 import legnext
 
-legnext.note_signals()
+legnext.note_signals()  # before the other imports: Ctrl-C during those is JSON too
 
-from argparse import Namespace
 from threading import Event
 
 from legnext import cli, workflow
+from legnext.options import Options
 from legnext.report import Reporter
 
 PARSER = cli.Parser(
     __doc__,
     "0 1 2 3 4 5 6 7 129 130 143",
+    cli.BUYING,
     'uv run scripts/imagine.py "a lighthouse at dawn --ar 16:9" --output-dir pictures',
     "echo 'a sign that says \"Dawn\"' | uv run scripts/imagine.py - --output-dir pictures",
 )
-PARSER.add_argument("prompt", metavar="PROMPT", help="the whole prompt, in quotes; - for stdin")
-PARSER.add_output_dir("folder for the job's record; prompts already bought there are reused")
-PARSER.add_buying()
+PARSER.add_argument("prompt", metavar="PROMPT", help=cli.PROMPT)
 
 
-def imagine(args: Namespace, reporter: Reporter, stop: Event) -> None:
+def imagine(options: Options, reporter: Reporter, stop: Event) -> None:
     """Submit the prompt, unless it is on record."""
-    order = cli.order_of(args, cli.read_prompt(args.prompt))
-    workflow.buy(order, reporter, stop, schedule=None)
+    workflow.buy(cli.read_prompt(options.prompt or ""), reporter, stop, waits=False)
 
 
 if __name__ == "__main__":

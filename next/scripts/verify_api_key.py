@@ -12,29 +12,30 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # not there with python -P, -I
 import legnext
 
-legnext.note_signals()
+legnext.note_signals()  # before the other imports: Ctrl-C during those is JSON too
 
-from argparse import Namespace
 from threading import Event
 
 from legnext import cli
 from legnext.api import RETRY_SECONDS, Client, with_retry
 from legnext.errors import Exit, Failure, exit_code
+from legnext.options import Options
 from legnext.report import Reporter
 from legnext.settings import base_url
 
 PARSER = cli.Parser(
     __doc__,
     "0 1 2 3 129 130 143",
+    (),
     "uv run scripts/verify_api_key.py",
     "uv run --env-file .env scripts/verify_api_key.py",
 )
 
 
-def verify(args: Namespace, reporter: Reporter, stop: Event) -> None:
+def verify(options: Options, reporter: Reporter, stop: Event) -> None:
     """Ask for the balance; `valid` is null if the answer says nothing about the key."""
     try:
-        client = Client(base_url(), reporter.always_say if args.verbose else None)
+        client = Client(base_url(), reporter.always_say if options.verbose else None)
         account = with_retry(client.balance, RETRY_SECONDS, stop)
     except Failure as failure:
         code = exit_code(failure.type)

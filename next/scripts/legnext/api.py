@@ -25,19 +25,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
+from legnext import transport
 from legnext.errors import Failure
 from legnext.job import JOB_ID, MODERATION, Job, error_words, is_number, mapping, parse_job
 from legnext.settings import api_key
-from legnext.transport import (
-    connection_failure,
-    new_session,
-    parse_retry_after,
-    request_options,
-    too_slow,
-)
 
-SUBMIT_PATH = "/api/v1/diffusion"
-BALANCE_PATH = "/api/account/balance"
+SUBMIT_PATH, BALANCE_PATH = "/api/v1/diffusion", "/api/account/balance"
 BALANCE_KEYS = ("account_id", "balance_usd", "available_credits", "available_points")
 SUBMIT_SECONDS = 90.0  # in all: other commands wait for the lock while a submit is out
 BALANCE_SECONDS = 5.0  # for the check before a submit
@@ -46,71 +39,23 @@ RETRY_SECONDS = 20.0  # how long a single request is tried again
 MAX_TRIES = 4
 MAX_PAUSE = 30.0
 MAX_BYTES = 4_000_000  # a real answer has a few KB
-# urllib3 drops the piece in which a body breaks off, and checks no deadline within a piece.
-CHUNK = 16
+CHUNK = 16  # urllib3 drops the piece in which a body breaks off
 JOB_ID_FIELD = re.compile(rf'"job_id"\s*:\s*"({JOB_ID.pattern})"', re.ASCII)
 REDIRECTS = (301, 302, 303, 307, 308)
-ERROR_TYPES = dict.fromkeys(REDIRECTS, "setup_error")
-ERROR_TYPES |= dict.fromkeys((400, 413, 422), "invalid_request")
-ERROR_TYPES |= {401: "invalid_api_key", 402: "insufficient_balance", 403: "forbidden"}
-ERROR_TYPES |= {404: "not_found", 408: "server_error", 429: "rate_limited"}
+ERROR_TYPES = {
+    **dict.fromkeys(REDIRECTS, "setup_error"),
+    **dict.fromkeys((400, 413, 422), "invalid_request"),
+    401: "invalid_api_key",
+    402: "insufficient_balance",
+    403: "forbidden",
+    404: "not_found",
+    408: "server_error",
+    429: "rate_limited",
+}
 Result = TypeVar("Result")
 
 
-# --- Requests
-
-
-class RequestBody(io.BytesIO):
-    """A request body that knows whether reading it has begun.
-
-    It is read once the connection is up: if it never was, the request cannot have arrived.
-    """
-
-    started = False
-    is_cancelled = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next piece to send. Raises TimeoutError if it is too late to send it.
-
-        `started` is set before `is_cancelled` is read, and whoever cancels reads `started` after
-        it: a body is either seen to have started, or is never sent.
-        """
-        self.started = True
-        if self.is_cancelled:
-            raise TimeoutError("no connection in time")
-        return super().read(size)
-
-
-@dataclass
-class Exchange:
-    """One request, and what has come back of it so far."""
-
-    method: str
-    url: str
-    status: int = 0  # 0: no answer
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytearray = field(default_factory=bytearray)
-    error: Exception | None = None
-    began: float = field(default_factory=time.monotonic)
-
-    def perform(
-        self, session: Any, key: str, seconds: float, body: RequestBody | None = None
-    ) -> None:
-        """Send the request and receive the answer. Errors are noted, never raised."""
-        headers = {"x-api-key": key, "Content-Type": "application/json"}
-        options = {"data": body, "headers": headers, **request_options(seconds)}
-        try:
-            with session.request(self.method, self.url, **options) as response:
-                self.headers, self.status = response.headers, response.status_code
-                for chunk in response.raw.stream(CHUNK, decode_content=False):
-                    self.content += chunk
-                    if len(self.content) > MAX_BYTES or time.monotonic() > self.began + seconds:
-                        raise too_slow("the answer is too large, or takes too long")
-        except Exception as error:  # noqa: BLE001 - OSError, ValueError and urllib3's own too
-            self.error = error
-
-
-# --- Decisions
+# --- What may be sent again
 
 
 def may_have_created_job(status: int) -> bool:
@@ -122,24 +67,9 @@ def may_have_created_job(status: int) -> bool:
     return status < 300 or status in (303, 408) or status >= 500
 
 
-def status_failure(status: int, headers: Mapping[str, str], text: str, body: object) -> Failure:
-    """Return the Failure for a status that is not 2xx."""
-    transient = status in (408, 429) or status >= 500 or status < 200
-    other = "server_error" if status >= 500 else "api_error" if status >= 400 else "bad_response"
-    type_ = ERROR_TYPES.get(status, other)
-    message = error_words(body)[1][:1000] or f"HTTP {status}"
-    message += "" if body is not None else " with a body that is not JSON"
-    is_html = text.lstrip()[:1] == "<" or "html" in headers.get("Content-Type", "").lower()
-    if status in REDIRECTS:
-        message = f"HTTP {status}: redirected to {headers.get('Location', '')[:200]!r}"
-    elif is_html and text.strip() and not transient and status != 401:  # the API speaks JSON
-        type_, message = "bad_response", f"a gateway answered, not the API: {message}"
-    elif status in (400, 403) and MODERATION.search(message):
-        type_ = "content_rejected"
-    wait = None
-    with contextlib.suppress(Exception):  # no Retry-After, or not a valid one
-        wait = parse_retry_after(headers["Retry-After"])
-    return Failure(type_, message, code=status, retry_after=wait, transient=transient)
+def is_transient(status: int) -> bool:
+    """Say whether the same GET may succeed a moment later."""
+    return status in (408, 429) or status >= 500 or status < 200
 
 
 def backoff_delay(
@@ -147,7 +77,7 @@ def backoff_delay(
 ) -> float:
     """Return the seconds to wait after so many failures in a row, at most MAX_PAUSE.
 
-    It doubles from `base`, less up to half by `jitter` (0 to 1), and is at least Retry-After.
+    They double from `base`, less up to half by `jitter` (0 to 1); at least Retry-After.
     """
     delay = min(base * 2.0 ** min(failures - 1, 16), MAX_PAUSE) * (1 - jitter / 2)
     return max(delay, min(retry_after or 0.0, MAX_PAUSE))
@@ -170,7 +100,55 @@ def with_retry(call: Callable[[], Result], seconds: float, stop: threading.Event
             raise Failure("interrupted", "stopped while waiting to try again")
 
 
-# --- The client
+# --- One request
+
+
+class RequestBody(io.BytesIO):
+    """A request body that knows whether reading it has begun.
+
+    It is read once the connection is up: if it never was, the request cannot have arrived.
+    """
+
+    started = False
+    is_cancelled = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next piece to send. Raises TimeoutError if it is too late for that.
+
+        Whoever cancels looks at `started` afterwards: a body is seen to have started, or not sent.
+        """
+        self.started = True
+        if self.is_cancelled:
+            raise TimeoutError("no connection in time")
+        return super().read(size)
+
+
+@dataclass
+class Exchange:
+    """One request, and what has come back of it so far."""
+
+    method: str
+    url: str
+    key: str = field(repr=False)
+    status: int = 0  # 0: no answer
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytearray = field(default_factory=bytearray)
+    error: Exception | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def perform(self, session: Any, seconds: float, body: RequestBody | None = None) -> None:
+        """Send the request and receive the answer. Errors are noted, never raised."""
+        headers = {"x-api-key": self.key, "Content-Type": "application/json"}
+        options = {"data": body, "headers": headers, **transport.request_options(seconds)}
+        try:
+            with session.request(self.method, self.url, **options) as response:
+                self.headers, self.status = response.headers, response.status_code
+                for chunk in response.raw.stream(CHUNK, decode_content=False):
+                    self.content += chunk
+                    if len(self.content) > MAX_BYTES or time.monotonic() > self.began + seconds:
+                        raise TimeoutError("the answer is too large, or takes too long")
+        except Exception as error:  # noqa: BLE001 - OSError, ValueError and urllib3's own too
+            self.error = error
 
 
 @dataclass(frozen=True)
@@ -183,6 +161,65 @@ class Answer:
     failure: Failure | None
 
 
+def read_answer(exchange: Exchange) -> Answer:
+    """Judge what has arrived. A body that is whole JSON counts, however it ended."""
+    status, failure = exchange.status, None
+    text, body = parse(bytes(exchange.content))
+    if status < 300 and isinstance(body, dict) and "job_id" not in body:
+        code = body.get("code")  # an envelope has its own
+        status = code if isinstance(code, int) and 400 <= code < 600 else status
+    if status and not 200 <= status < 300:
+        failure = status_failure(status, exchange.headers, text, body)
+    elif body is None and exchange.error:
+        failure = transport.connection_failure(exchange.error, answered=status > 0)
+    elif body is None:
+        failure = Failure("bad_response", "the answer is not JSON", code=status, transient=True)
+    if failure:
+        failure.message = redact(failure.message)
+    return Answer(status, text, body, failure)
+
+
+def parse(content: bytes) -> tuple[str, object]:
+    """Return a body as text and as JSON (None if it is none), both without the key."""
+    with contextlib.suppress(zlib.error):  # packed although we asked for "identity"
+        content = zlib.decompressobj(47).decompress(content, MAX_BYTES)
+    text = content.decode("utf-8", "replace")
+    with contextlib.suppress(ValueError, RecursionError):
+        # Twice through JSON: no escape hides the key, no lone surrogate and no NaN is left.
+        text = json.dumps(json.loads(text), ensure_ascii=False)
+        text = redact(text.encode("utf-8", "replace").decode())
+        return text, json.loads(text, parse_constant=lambda _: None)
+    return redact(text), None
+
+
+def redact(text: str) -> str:
+    """Hide the key; one of under six characters would garble every text."""
+    key = api_key()
+    return re.sub(re.escape(key), "[key]", text, flags=re.IGNORECASE) if len(key) > 5 else text
+
+
+def status_failure(status: int, headers: Mapping[str, str], text: str, body: object) -> Failure:
+    """Return the Failure for a status that is not 2xx."""
+    other = "server_error" if status >= 500 else "api_error" if status >= 400 else "bad_response"
+    type_ = ERROR_TYPES.get(status, other)
+    message = error_words(body)[1][:1000] or f"HTTP {status}"
+    message += "" if body is not None else " with a body that is not JSON"
+    is_html = text.lstrip()[:1] == "<" or "html" in headers.get("Content-Type", "").lower()
+    if status in REDIRECTS:
+        message = f"HTTP {status}: redirected to {headers.get('Location', '')[:200]!r}"
+    elif is_html and text.strip() and not is_transient(status) and status != 401:
+        type_, message = "bad_response", f"a gateway answered, not the API: {message}"
+    elif status in (400, 403) and MODERATION.search(message):
+        type_ = "content_rejected"
+    wait = None
+    with contextlib.suppress(Exception):  # no Retry-After, or not a valid one
+        wait = transport.parse_retry_after(headers["Retry-After"])
+    return Failure(type_, message, code=status, retry_after=wait, transient=is_transient(status))
+
+
+# --- The three calls
+
+
 class Client:
     """The Legnext API. `log` gets a line per exchange, without the key. Threads may share it.
 
@@ -190,7 +227,7 @@ class Client:
     """
 
     def __init__(self, url: str, log: Callable[[str], None] | None = None) -> None:
-        self.url, self._log = url, log
+        self._url, self._log = url, log
 
     def balance(self, seconds: float = GET_SECONDS) -> dict[str, Any]:
         """Return the account's numbers. One try. Raises Failure."""
@@ -212,18 +249,18 @@ class Client:
         Raises Failure `submission_unknown` if a job may exist nevertheless. Any other Failure says
         that none was created; if it is transient (no connection, 429) another try makes sense.
         """
-        body, exchange = RequestBody(json.dumps({"text": prompt}).encode()), self._exchange("POST")
-        arguments = (new_session(), self._key, SUBMIT_SECONDS, body)
+        body, session = RequestBody(json.dumps({"text": prompt}).encode()), transport.new_session()
+        exchange = Exchange("POST", self._url + SUBMIT_PATH, api_key())
+        args = (session, SUBMIT_SECONDS, body)
         # A thread of its own: no timeout of requests ends a name look-up or a trickle of headers.
-        sender = threading.Thread(target=exchange.perform, args=arguments, daemon=True)
+        sender = threading.Thread(target=exchange.perform, args=args, daemon=True)
         sender.start()
         sender.join(SUBMIT_SECONDS)
         if sender.is_alive():
             body.is_cancelled = True
-            exchange.error = too_slow(f"no whole answer within {SUBMIT_SECONDS:g} s")
-        answer = self._read_answer(exchange)
-        job = submitted_job(answer)
-        if job:
+            exchange.error = TimeoutError(f"no whole answer within {SUBMIT_SECONDS:g} s")
+        answer = self._read(exchange)
+        if job := submitted_job(answer):
             return job
         failure = answer.failure or Failure("bad_response", f"{answer.text[:200]!r}")
         if body.started and may_have_created_job(answer.status):
@@ -231,21 +268,14 @@ class Client:
             raise Failure("submission_unknown", words, code=answer.status or None)
         raise failure
 
-    @property
-    def _key(self) -> str:
-        return api_key()
-
     @cached_property
     def _session(self) -> Any:
-        return new_session()
-
-    def _exchange(self, method: str, path: str = SUBMIT_PATH) -> Exchange:
-        return Exchange(method, self.url + path)
+        return transport.new_session()
 
     def _get(self, path: str, seconds: float, parse: Callable[[object], Result]) -> Result:
-        exchange = self._exchange("GET", path)
-        exchange.perform(self._session, self._key, seconds)
-        answer = self._read_answer(exchange)
+        exchange = Exchange("GET", self._url + path, api_key())
+        exchange.perform(self._session, seconds)
+        answer = self._read(exchange)
         if answer.failure:
             raise answer.failure
         try:
@@ -254,47 +284,15 @@ class Client:
             words = f"the answer is not of the documented shape: {error}"
             raise Failure("bad_response", words, code=answer.status, transient=True) from None
 
-    def _read_answer(self, exchange: Exchange) -> Answer:
-        """Judge what has arrived. A body that is whole JSON counts, however it ended."""
-        status, error, failure = exchange.status, exchange.error, None
-        text, body = self._parse(bytes(exchange.content))
-        if status < 300 and isinstance(body, dict) and "job_id" not in body:
-            code = body.get("code")  # an envelope has its own
-            status = code if isinstance(code, int) and 400 <= code < 600 else status
-        if status and not 200 <= status < 300:
-            failure = status_failure(status, exchange.headers, text, body)
-        elif body is None:
-            failure = (
-                connection_failure(error, answered=status > 0)
-                if error
-                else Failure("bad_response", "the answer is not JSON", code=status, transient=True)
-            )
-        if failure:
-            failure.message = self._redact(failure.message)
+    def _read(self, exchange: Exchange) -> Answer:
+        answer = read_answer(exchange)
         if self._log:
             took = 1000 * (time.monotonic() - exchange.began)
-            result = f"{status} {text}" if status else failure and failure.message
+            failure = answer.failure.message if answer.failure else ""
+            result = f"{answer.status} {answer.text}" if answer.status else failure
             line = f"{exchange.method} {exchange.url} {took:.0f} ms: {result}"
             self._log(" ".join(line.split())[:4000])
-        return Answer(status, text, body, failure)
-
-    def _parse(self, content: bytes) -> tuple[str, object]:
-        """Return the body as text and as JSON (None if it is none), both without the key."""
-        with contextlib.suppress(zlib.error):  # packed although we asked for "identity"
-            content = zlib.decompressobj(47).decompress(content, MAX_BYTES)
-        text = content.decode("utf-8", "replace")
-        with contextlib.suppress(ValueError, RecursionError):
-            # Twice through JSON: no escape hides the key, no lone surrogate and no NaN is left.
-            text = json.dumps(json.loads(text), ensure_ascii=False)
-            text = self._redact(text.encode("utf-8", "replace").decode())
-            return text, json.loads(text, parse_constant=lambda _: None)
-        return self._redact(text), None
-
-    def _redact(self, text: str) -> str:
-        key = self._key
-        if len(key) < 6:  # to hide a shorter one would garble every text
-            return text
-        return re.sub(re.escape(key), "[key]", text, flags=re.IGNORECASE)
+        return answer
 
 
 def submitted_job(answer: Answer) -> Job | None:
@@ -303,10 +301,9 @@ def submitted_job(answer: Answer) -> Job | None:
     if len(found) != 1:
         return None
     job_id = found.pop()
-    try:
+    with contextlib.suppress(ValueError):
         return parse_job(answer.body, job_id)
-    except ValueError:
-        return Job(job_id, "pending")
+    return Job(job_id, "pending")
 
 
 def parse_balance(body: object) -> dict[str, Any]:

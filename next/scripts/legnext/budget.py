@@ -48,11 +48,8 @@ def over_limit(prices: Prices, limit: float, name: str, spent: float = 0.0) -> B
     words = "a price is not documented" if price is None else f"the price is {price:g} USD"
     words += f", {name} is {limit:g} USD"
     words += f", of which {spent:g} USD were spent in the last 24 hours" if spent else ""
-    facts = {
-        "price_usd": price,
-        "budget_usd": limit,
-        "affordable": affordable(prices, limit - spent),
-    }
+    facts = {"price_usd": price, "budget_usd": limit}
+    facts["affordable"] = affordable(prices, limit - spent)
     return Block(Failure("over_budget", words), facts)
 
 

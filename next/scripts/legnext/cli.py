@@ -12,14 +12,14 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from legnext import __version__, received_signals
 from legnext.errors import EXIT_CODES, Failure, as_failure
+from legnext.options import Options
 from legnext.parameters import BY_NAME, PICTURE_SUFFIXES
-from legnext.plan import Order
 from legnext.report import Reporter
 from legnext.settings import parse_usd
 
@@ -36,116 +36,30 @@ OTHER_KINDS = {  # what the first line of a file that is no list of prompts look
     r"\[\s*([\"\[{]|$)": "one JSON document",
 }
 
-Work = Callable[[argparse.Namespace, Reporter, threading.Event], None]
+Work = Callable[[Options, Reporter, threading.Event], None]
 
 
 # --- Flags
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are Failures, and which never guesses at a shortened flag."""
-
-    def __init__(self, description: str | None, codes: str, *examples: str) -> None:
-        """`codes`: the exit codes of this script. The examples run as printed."""
-        lines = ["exit codes:", *(f"  {c:<4}{EXIT_CODES[int(c)]}" for c in codes.split())]
-        super().__init__(
-            description=description,
-            epilog="\n".join([*lines, "", "examples:", *(f"  {line}" for line in examples)]),
-            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=100),
-            allow_abbrev=False,
-        )
-        self.add_switch("--version", "print the version as JSON")
-        self.add_switch("--quiet", "no progress on stderr, only the job id")
-        self.add_switch("--verbose", "each HTTP exchange on stderr, without the key")
-        self.set_defaults(waiting_flags=())
-
-    def error(self, message: str) -> NoReturn:
-        # argparse quotes values, which may be a key.
-        raise Failure("usage", re.sub(r"(['\"]).*\1", "…", message))
-
-    def add_switch(self, flag: str, words: str) -> None:
-        self.add_argument(flag, action="store_true", help=words)
-
-    def add_value(
-        self, flag: str, unit: str, read: Callable[[str], object], words: str, default: Any = None
-    ) -> None:
-        """Add a flag with a value; `read` raises Failure `usage`."""
-        words += "" if default is None else f" (default: {default:g})"
-        self.add_argument(flag, metavar=unit, type=read, default=default, help=words)
-
-    def add_seconds(self, flag: str, default: float, words: str) -> None:
-        self.add_value(flag, "SECONDS", lambda value: seconds(flag, value), words, default)
-
-    def add_output_dir(self, words: str) -> None:
-        self.add_value("--output-dir", "DIR", directory, words)
-
-    def add_buying(self) -> None:
-        """Add what the scripts that buy have in common."""
-        self.set_defaults(prompts_file=None, retry_failed=False)
-        words = (
-            "buy another set; every run with --again costs again; to continue a job use the "
-            "`resume` command"
-        )
-        self.add_switch("--again", words)
-        words = "submit nothing if this run would cost more, or if a price is not known"
-        self.add_value("--budget", "USD", lambda value: parse_usd(value, "--budget"), words)
-        self.add_switch("--dry-run", "show what would be bought; needs no key, sends nothing")
-        self.add_switch("--no-check", "skip the prompt check")
-
-    def parse(self, argv: list[str]) -> argparse.Namespace:
-        """Return the arguments. Raises Failure `usage`, which never quotes an unknown value."""
-        args, extra = self.parse_known_args(argv)
-        if args.version or extra:  # next to anything else --version is Midjourney's
-            raise self._leftover(args, extra, argv)
-        for flag in ("--interval", "--max-wait"):
-            if any(word.partition("=")[0] == flag for word in argv):
-                value = getattr(args, flag[2:].replace("-", "_"))
-                args.waiting_flags += (flag, f"{value:g}")
-        return args
-
-    def _leftover(self, args: argparse.Namespace, extra: list[str], argv: list[str]) -> Failure:
-        """Return the Failure for arguments that are left over: an unknown flag, or a prompt."""
-        flags = [word for word in extra if re.match("-.*[A-Za-z]", word)]
-        unknown = [word for word in flags if word.lstrip("-") not in BY_NAME]
-        if unknown:
-            name = re.match("--[A-Za-z][A-Za-z_-]{0,20}(?![^=])|-[A-Za-z]", unknown[0])
-            shown = name[0] if name else "a flag"
-            known = [flag for flag in self._option_string_actions if flag.startswith("--")]
-            close = difflib.get_close_matches(shown.replace("_", "-").lower(), known, 1)
-            hint = f"Did you mean {close[0]}?" if close else ""
-            return Failure("usage", f"unknown flag {shown}", hint=hint)
-        if not hasattr(args, "prompt"):
-            return Failure("usage", f"{len(extra)} arguments too many")
-        parts = [word for word in argv if word in (args.prompt, "--version", *extra)]
-        hint = f"Put the whole prompt in quotes, as one argument: {shlex.quote(' '.join(parts))}."
-        return Failure("usage", "the prompt is not in quotes", hint=hint)
-
-
-def order_of(args: argparse.Namespace, prompts: list[tuple[str, str]]) -> Order:
-    """Return what the flags of a script that buys ask for."""
-    return Order(
-        prompts=prompts,
-        is_batch=args.prompts_file is not None,
-        output_dir=args.output_dir,
-        again=args.again,
-        retry_failed=args.retry_failed,
-        budget_usd=args.budget,
-        has_check=not args.no_check,
-        dry_run=args.dry_run,
-    )
-
-
-def seconds(flag: str, value: str) -> float:
+def seconds(value: str) -> float:
+    """Return a number of seconds. Raises Failure `usage`."""
     number = float(value) if re.fullmatch(r"\d*\.?\d+", value, re.ASCII) else MAX_SECONDS + 1
     if number > MAX_SECONDS:
-        raise Failure("usage", f"{flag} takes a number of seconds up to {MAX_SECONDS:g}")
+        raise Failure("usage", f"{value!r} is not a number of seconds up to {MAX_SECONDS:g}")
     return number
 
 
 def jobs_at_once(value: str) -> int:
+    """Return a number of jobs. Raises Failure `usage`."""
     if not (re.fullmatch(r"\d{1,3}", value, re.ASCII) and 1 <= int(value) <= MAX_CONCURRENCY):
         raise Failure("usage", f"--concurrency takes a whole number from 1 to {MAX_CONCURRENCY}")
     return int(value)
+
+
+def usd(value: str) -> float:
+    """Return an amount of money. Raises Failure `usage`."""
+    return parse_usd(value, "--budget")
 
 
 def directory(value: str) -> Path:
@@ -158,6 +72,86 @@ def directory(value: str) -> Path:
         return Path(os.path.abspath(os.path.expanduser(value)))
     except OSError as error:
         raise Failure("usage", f"the working directory is gone: {error}") from None
+
+
+SAVED = "prompts already bought there are reused; without it you get links that expire"
+AGAIN = "every run with --again costs again; to continue a job use the `resume` command"
+# fmt: off
+FLAGS: dict[str, tuple[str, str, Callable[[str], object] | None]] = {  # help, unit, reader of it
+    "--output-dir": (f"folder for pictures; {SAVED}", "DIR", directory),
+    "--prompts-file": ("one prompt per line, or JSON Lines; - for stdin", "FILE", str),
+    "--again": (f"buy another set; {AGAIN}", "", None),
+    "--retry-failed": ("buy jobs again that are on record as failed", "", None),
+    "--budget": ("submit nothing if it would cost more, or if a price is not known", "USD", usd),
+    "--concurrency": ("jobs that may be unfinished at once", "JOBS", jobs_at_once),
+    "--wait": ("wait until each job is over", "", None),
+    "--initial-wait": ("seconds before the first status check", "SECONDS", seconds),
+    "--interval": ("seconds between two status checks", "SECONDS", seconds),
+    "--max-wait": ("seconds to wait for a job, from its submit; else from now", "SECONDS", seconds),
+    "--dry-run": ("show what would be bought; needs no key, sends nothing", "", None),
+    "--no-check": ("skip the prompt check", "", None),
+    "--version": ("print the version as JSON", "", None),
+    "--quiet": ("no progress on stderr, only the job id", "", None),
+    "--verbose": ("each HTTP exchange on stderr, without the key", "", None),
+}
+# fmt: on
+BUYING = ("--output-dir", "--again", "--budget", "--dry-run", "--no-check")
+WAITING = ("--initial-wait", "--interval", "--max-wait")
+PROMPT = "the whole prompt, in quotes; - for stdin"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that fills in Options and never guesses at a shortened flag."""
+
+    def __init__(self, words: str | None, codes: str, flags: Iterable[str], *examples: str) -> None:
+        """`codes`: the exit codes of this script. The examples run as printed."""
+        lines = ["exit codes:", *(f"  {c:<4}{EXIT_CODES[int(c)]}" for c in codes.split())]
+        super().__init__(
+            description=words,
+            epilog="\n".join([*lines, "", "examples:", *(f"  {line}" for line in examples)]),
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=100),
+            allow_abbrev=False,
+        )
+        for flag in (*flags, "--version", "--quiet", "--verbose"):
+            help_, unit, read = FLAGS[flag]
+            if read is None:
+                self.add_argument(flag, action="store_true", help=help_)
+                continue
+            default = getattr(Options, flag[2:].replace("-", "_"))
+            help_ += "" if default is None else f" (default: {default:g})"
+            self.add_argument(flag, metavar=unit, type=read, help=help_)
+
+    def error(self, message: str) -> NoReturn:
+        # argparse quotes values, which may be a key.
+        raise Failure("usage", re.sub(r"(['\"]).*\1", "…", message))
+
+    def parse(self, argv: list[str]) -> Options:
+        """Return the options. Raises Failure `usage`, which never quotes an unknown value."""
+        options, extra = self.parse_known_args(argv, Options())
+        if options.version or extra:  # next to anything else --version is Midjourney's
+            raise self._leftover(options, extra, argv)
+        for flag in ("--interval", "--max-wait"):
+            if any(word.partition("=")[0] == flag for word in argv):
+                value = getattr(options, flag[2:].replace("-", "_"))
+                options.waiting_flags += (flag, f"{value:g}")
+        return options
+
+    def _leftover(self, options: Options, extra: list[str], argv: list[str]) -> Failure:
+        """Return the Failure for arguments that are left over: an unknown flag, or a prompt."""
+        flags = [word for word in extra if re.match("-.*[A-Za-z]", word)]
+        unknown = [word for word in flags if word.lstrip("-") not in BY_NAME]
+        if unknown:
+            name = re.match("--[A-Za-z][A-Za-z_-]{0,20}(?![^=])|-[A-Za-z]", unknown[0])
+            shown = name[0] if name else "a flag"
+            known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            close = difflib.get_close_matches(shown.replace("_", "-").lower(), known, 1)
+            hint = f"Did you mean {close[0]}?" if close else ""
+            return Failure("usage", f"unknown flag {shown}", hint=hint)
+        if not any(action.dest == "prompt" for action in self._actions):
+            return Failure("usage", f"{len(extra)} arguments too many")
+        parts = [word for word in argv if word in (options.prompt, "--version", *extra)]
+        hint = f"Put the whole prompt in quotes, as one argument: {shlex.quote(' '.join(parts))}."
+        return Failure("usage", "the prompt is not in quotes", hint=hint)
 
 
 # --- Prompts
@@ -234,7 +228,7 @@ def read_text(path: str, what: str) -> str:
 
 def main(parser: Parser, work: Work) -> NoReturn:
     """Do the work in a thread; when it is over, or a signal comes, print what is left and exit."""
-    argv, reporter, stop = sys.argv[1:], Reporter(), threading.Event()
+    argv, reporter, stop = sys.argv[1:], Reporter(Options()), threading.Event()
     if "-h" in argv or "--help" in argv:
         print(parser.format_help(), end="", flush=True)  # noqa: T201
         os._exit(0)
@@ -242,12 +236,11 @@ def main(parser: Parser, work: Work) -> NoReturn:
         reporter.show({"version": __version__})
         os._exit(reporter.finish())
     try:
-        args = parser.parse(argv)
+        reporter = Reporter(parser.parse(argv))
     except Failure as failure:
         reporter.fail(failure, {})
         os._exit(reporter.finish())
-    reporter = Reporter(quiet=args.quiet, verbose=args.verbose)
-    worker = threading.Thread(target=carry_out, args=(work, args, reporter, stop), daemon=True)
+    worker = threading.Thread(target=carry_out, args=(work, reporter, stop), daemon=True)
     worker.start()
     while worker.is_alive() and not received_signals:
         worker.join(0.1)
@@ -260,6 +253,14 @@ def main(parser: Parser, work: Work) -> NoReturn:
     os._exit(reporter.finish())  # no request or thread that is given up may hold it up
 
 
+def carry_out(work: Work, reporter: Reporter, stop: threading.Event) -> None:
+    """Do the work; print why it failed, if not for one of its tasks."""
+    try:
+        work(reporter.options, reporter, stop)
+    except Exception as error:  # noqa: BLE001 - a bug of ours becomes an error object
+        reporter.fail(as_failure(error), {})
+
+
 def wait_for(worker: threading.Thread, reporter: Reporter) -> None:
     """Give the work a moment to stop, and a submit that is out some seconds for its answer."""
     began, grace = time.monotonic(), GRACE_SECONDS
@@ -267,13 +268,3 @@ def wait_for(worker: threading.Thread, reporter: Reporter) -> None:
         worker.join(0.02)
         is_out = any(task.is_submitting for task in reporter.tasks)
         grace = SUBMIT_GRACE_SECONDS if is_out else GRACE_SECONDS
-
-
-def carry_out(
-    work: Work, args: argparse.Namespace, reporter: Reporter, stop: threading.Event
-) -> None:
-    """Do the work; print why it failed, if not for one of its tasks."""
-    try:
-        work(args, reporter, stop)
-    except Exception as error:  # noqa: BLE001 - a bug of ours becomes an error object
-        reporter.fail(as_failure(error), {})

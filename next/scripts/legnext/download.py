@@ -63,30 +63,23 @@ def describe_files(folder: Path | None, job: Job) -> dict[str, Any]:
     images = pictures_in(folder)
     if not images:
         return {}
-    missing = [f"{name}.png" for name in job.urls if name not in images]
     body: dict[str, Any] = {"dir": str(folder)}
+    if missing := [f"{name}.png" for name in job.urls if name not in images]:
+        body["missing"] = missing
     if "grid" in images:
         body["grid"] = str(images.pop("grid"))
     body["images"] = [str(path) for path in images.values()]
-    if pixels := pixels_of(next(iter(images.values()), None)):
-        body["pixels"] = pixels
-    return {**body, "missing": missing} if missing else body
+    with contextlib.suppress(OSError, StopIteration, struct.error):
+        with next(iter(images.values())).open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        if format_of(head) == "png":
+            body["pixels"] = list(struct.unpack(">II", head[16:24]))
+    return body
 
 
-def pixels_of(path: Path | None) -> list[int]:
-    """Return [width, height] of a PNG, [] of anything else."""
-    with contextlib.suppress(OSError):
-        if path:
-            with path.open("rb") as file:
-                head = file.read(HEAD_BYTES)
-            if format_of(head) == "png" and len(head) == HEAD_BYTES:
-                return list(struct.unpack(">II", head[16:24]))
-    return []
-
-
-def is_whole(size: int, declared: str | None, form: Format, tail: bytes) -> bool:
-    """Say whether a picture has its declared length, if any, and its format's end."""
-    return declared in (None, str(size)) and form.end in tail
+def failed(words: str, code: int | None = None, *, transient: bool = False) -> Failure:
+    """Return the Failure for a picture; `code`: the HTTP status."""
+    return Failure("download_failed", words, code=code, transient=transient)
 
 
 class Downloader:
@@ -109,7 +102,7 @@ class Downloader:
         """
         why = why_url_refused(url, http_on_loopback=self._http_on_loopback)
         if why:
-            raise Failure("download_failed", f"{url[:300]!r} is not opened: {why}")
+            raise failed(f"{url[:300]!r} is not opened: {why}")
         partial, deadline = directory / f".{secrets.token_hex(4)}.part", time.monotonic()
         self._partials.add(partial)
         fetch = functools.partial(self._fetch_once, url, partial, deadline + IMAGE_SECONDS)
@@ -134,7 +127,7 @@ class Downloader:
         kind = format_of(head)
         if size and not kind:
             raise failed(f"{url}: the answer is not an image", transient=True)
-        if not size or not is_whole(size, declared, FORMATS[kind], tail):
+        if not size or declared not in (None, str(size)) or FORMATS[kind].end not in tail:
             raise failed(f"{url}: cut off after {size} bytes", transient=True)
         return kind
 
@@ -166,8 +159,3 @@ class Downloader:
             raise failed(f"{url}: {failure.message}", transient=failure.transient) from None
         encoded = "Content-Encoding" in response.headers
         return None if encoded else response.headers.get("Content-Length")
-
-
-def failed(words: str, code: int | None = None, *, transient: bool = False) -> Failure:
-    """Return the Failure for a picture; `code`: the HTTP status."""
-    return Failure("download_failed", words, code=code, transient=transient)

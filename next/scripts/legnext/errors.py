@@ -48,11 +48,24 @@ class Kind(NamedTuple):
 
 FREE = "Nothing was charged."
 LATER = f"{FREE} Run the same command again later."
-SET_KEY = (
-    "Set LEGNEXT_API_KEY in the environment, to a key from https://legnext.ai/app/api-keys (never "
-    "paste it into a command or a chat). A key set in one shell command is gone in the next, and "
-    "a variable that is set, even to a wrong value, wins over `uv run --env-file`."
-)
+INSTALL = "Start the script with `uv run`, or run `python3 -m pip install requests`."
+SET_KEY = """Set LEGNEXT_API_KEY in the environment, to a key from https://legnext.ai/app/api-keys \
+(never paste it into a command or a chat). A key set in one shell command is gone in the next, and \
+a variable that is set, even to a wrong value, wins over `uv run --env-file`."""
+SETUP = f"""{FREE} Repeating it does not help: fix the setup of this machine (LEGNEXT_BASE_URL, \
+HTTPS_PROXY, REQUESTS_CA_BUNDLE, a sandbox without network)."""
+BALANCE = f"""{FREE} Tell the user the price and the balance: they can top up at \
+https://legnext.ai, or have fewer or cheaper pictures made."""
+FORGOTTEN = """Legnext keeps jobs for about 3 days. If it still does not know this one, its \
+pictures are lost; --again buys a new job, if the user agrees."""
+FAILED = """If moderation refused it, change the prompt; otherwise generate_and_wait.py with \
+--retry-failed buys it again. A new job costs again: ask the user first."""
+NO_IMAGES = """Pictures can come late. If there are none after some minutes, moderation has \
+probably held them back: then change the prompt."""
+MAYBE = """Do not submit again unless the user agrees: a job may exist and be paid for. Show them \
+submitted_at, price_usd and both balances (later ones: verify_api_key.py)."""
+
+# fmt: off
 KINDS = {
     "network_error": Kind(Exit.RETRY, f"{LATER} If it persists, this shell may have no network."),
     "server_error": Kind(Exit.RETRY, LATER),
@@ -61,70 +74,34 @@ KINDS = {
     "api_error": Kind(Exit.RETRY, LATER),
     "timeout": Kind(Exit.RETRY, LATER, "The job needs more time."),
     "not_submitted": Kind(Exit.RETRY, f"{FREE} The same command again submits it."),
+    "interrupted": Kind(Exit.RETRY, f"{FREE} Run the same command again."),
     "usage": Kind(Exit.FIX, "Nothing was sent. --help shows each flag, and examples."),
-    "invalid_prompt": Kind(
-        Exit.FIX, "Nothing was sent. Rewrite the prompt as the message says and run it again."
-    ),
+    "invalid_prompt": Kind(Exit.FIX, "Nothing was sent. Rewrite the prompt as the message says "
+                                     "and run the same command again."),
     "invalid_request": Kind(Exit.FIX, f"{FREE} Change what the message names."),
-    "not_found": Kind(
-        Exit.FIX,
-        "Check the job id and LEGNEXT_BASE_URL. Jobs can be looked up for about 3 days.",
-        "Legnext keeps jobs for about 3 days. If it still does not know this one, its pictures are "
-        "lost; --again buys a new job, if the user agrees.",
-    ),
-    "file_error": Kind(
-        Exit.FIX,
-        "Nothing was sent. Make the file or folder readable and writable, or name another one.",
-        "Free some space or make the folder writable first.",
-    ),
-    "missing_dependency": Kind(
-        Exit.FIX,
-        "Start the script with `uv run`, or run `python3 -m pip install requests`.",
-        "Start the script with `uv run`, or run `python3 -m pip install requests`.",
-    ),
-    "setup_error": Kind(
-        Exit.FIX,
-        f"{FREE} Repeating it does not help: fix the setup of this machine (LEGNEXT_BASE_URL, "
-        "HTTPS_PROXY, REQUESTS_CA_BUNDLE, a sandbox without network).",
-        "Fix the network setup of this machine first.",
-    ),
+    "not_found": Kind(Exit.FIX, "Check the job id and LEGNEXT_BASE_URL. Jobs can be looked up for "
+                                "about 3 days.", FORGOTTEN),
+    "file_error": Kind(Exit.FIX, "Nothing was sent. Make the file or folder readable and writable, "
+                                 "or name another one.",
+                       "Free some space or make the folder writable first."),
+    "missing_dependency": Kind(Exit.FIX, INSTALL, INSTALL),
+    "setup_error": Kind(Exit.FIX, SETUP, "Fix the network setup of this machine first."),
     "missing_api_key": Kind(Exit.KEY, SET_KEY, SET_KEY),
     "invalid_api_key": Kind(Exit.KEY, SET_KEY, SET_KEY),
-    "insufficient_balance": Kind(
-        Exit.MONEY,
-        f"{FREE} Tell the user the price and the balance: they can top up at https://legnext.ai, "
-        "or have fewer or cheaper pictures made.",
-    ),
-    "over_budget": Kind(
-        Exit.MONEY, "Nothing was sent. Ask the user for more, or buy fewer or cheaper pictures."
-    ),
-    "job_failed": Kind(
-        Exit.PROMPT,
-        "If moderation refused it, change the prompt; otherwise generate_and_wait.py with "
-        "--retry-failed buys it again. A new job costs again: ask the user first.",
-    ),
-    "content_rejected": Kind(
-        Exit.PROMPT, f"{FREE} Moderation refused it: ask the user, and reword the prompt."
-    ),
-    "forbidden": Kind(
-        Exit.PROMPT,
-        f"{FREE} This account may not do that: leave it out, or ask support@legnext.ai.",
-        "This account may not see the job: check which account the key belongs to.",
-    ),
+    "insufficient_balance": Kind(Exit.MONEY, BALANCE),
+    "over_budget": Kind(Exit.MONEY, "Nothing was sent. Ask the user for more, or buy fewer or "
+                                    "cheaper pictures."),
+    "job_failed": Kind(Exit.PROMPT, FAILED),
+    "content_rejected": Kind(Exit.PROMPT, f"{FREE} Moderation refused it: ask the user, and reword "
+                                          "the prompt."),
+    "forbidden": Kind(Exit.PROMPT, f"{FREE} This account may not do that: leave it out, or ask "
+                                   "support@legnext.ai.",
+                      "This account may not see the job: check which account the key belongs to."),
     "download_failed": Kind(Exit.RESUME, "", "The pictures named in `files` can be used."),
-    "no_images": Kind(
-        Exit.RESUME,
-        "",
-        "Pictures can come late. If there are none after some minutes, moderation has probably "
-        "held them back: then change the prompt.",
-    ),
-    "submission_unknown": Kind(
-        Exit.UNKNOWN,
-        "Do not submit again unless the user agrees: a job may exist and be paid for. Show them "
-        "submitted_at, price_usd and both balances (later ones: verify_api_key.py).",
-    ),
-    "interrupted": Kind(Exit.RETRY, f"{FREE} Run the same command again."),
+    "no_images": Kind(Exit.RESUME, "", NO_IMAGES),
+    "submission_unknown": Kind(Exit.UNKNOWN, MAYBE),
 }
+# fmt: on
 
 
 class Failure(Exception):  # noqa: N818 - it becomes the error object
@@ -160,15 +137,13 @@ class Failure(Exception):  # noqa: N818 - it becomes the error object
 def exit_code(type_: str, *, job_exists: bool = False, id_given: bool = False) -> int:
     """Return the exit code of a failure.
 
-    `id_given`: the caller named the job, so it probably exists; but the id may be wrong, and what
-    says so (400, 404, 401, 403) or cannot be repeated away keeps its own code.
+    `id_given`: the caller named the job, so it probably exists. But the id may be wrong: what says
+    so (400, 401, 403, 404), and what cannot be repeated away, keeps its own code.
     """
     code = KINDS[type_].exit
     if job_exists:
         return Exit.PROMPT if type_ == "job_failed" else Exit.RESUME
-    if id_given and code in (Exit.RETRY, Exit.MONEY):
-        return Exit.RESUME
-    return code
+    return Exit.RESUME if id_given and code in (Exit.RETRY, Exit.MONEY) else code
 
 
 def run_exit_code(codes: list[int]) -> int:

@@ -5,21 +5,50 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from legnext import gallery
+from legnext.api import Client
 from legnext.download import Downloader, describe_files, pictures_in
 from legnext.errors import Failure, as_failure
 from legnext.job import NORMAL_IMAGES, Job, recorded_job
 from legnext.report import Reporter, resume_command
 from legnext.store import Store
+from legnext.submit import Buyer
 from legnext.task import Record, Task
 
-PAGE_SECONDS = 1.0  # between two pages at least: to write one takes longer, the more jobs there are
-PAGE_SHARE = 10  # and so many times as long as the last one took
+FINISHERS, DOWNLOADS = 4, 8  # threads: jobs, and pictures of all of them
+# Pages are written so far apart, and ten times as far as the last one took: it shows all jobs.
+PAGE_SECONDS = 1.0
+
+
+@dataclass
+class Run:
+    """What the threads of a run share. `buyer` is None if the tasks are jobs by their ids."""
+
+    client: Client
+    store: Store
+    stop: threading.Event  # set when a signal ends the run
+    reporter: Reporter
+    downloader: Downloader
+    waits: bool  # else jobs are only submitted, or polled once
+    buyer: Buyer | None = None
+    finishers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(FINISHERS))
+    downloads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(DOWNLOADS))
+    finished: list[Future[None]] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    next_page: float = 0.0  # monotonic seconds
+
+    def is_complete(self, task: Task) -> bool:
+        """Say whether all pictures of a job have been on disk, so that nothing is left to do.
+
+        For a job that is given by its id, what a person has deleted is downloaded again.
+        """
+        record = self.store.records.get(task.job_id, {})
+        return bool(record.get("downloaded")) and not self.reporter.options.job_ids
 
 
 def attempt(step: Callable[..., object], *args: object) -> Failure | None:
@@ -31,132 +60,105 @@ def attempt(step: Callable[..., object], *args: object) -> Failure | None:
     return None
 
 
-@dataclass
-class Finisher:
-    """What finishing needs. Threads share it."""
+def finish(task: Task, run: Run) -> None:
+    """Save the job and its pictures, and print the task."""
+    failure = attempt(save, task, run)
+    if task.job and task.job.has_failed:
+        failure = Failure("job_failed", task.job.reason, code=task.job.code)
+    end(task, failure, run)
 
-    store: Store
-    reporter: Reporter
-    downloader: Downloader
-    stop: threading.Event
-    pool: Executor  # for the pictures
-    buys: bool = False
-    downloads: bool = True  # else the jobs are only submitted
-    refetch: bool = False  # fetch again what a person has deleted
-    _next_page: float = 0.0  # monotonic seconds
 
-    def is_complete(self, task: Task) -> bool:
-        """Say whether all pictures of a job have been on disk, so that nothing is left to do."""
-        record = self.store.records.get(task.job_id, {})
-        return bool(record.get("downloaded")) and not self.refetch
+def end(task: Task, failure: Failure | None, run: Run) -> None:
+    """Print a task with the pictures that it has on disk."""
+    trouble = attempt(find_files, task, run.store)
+    run.reporter.end(task, failure or trouble)
+    if task.folder and time.monotonic() > run.next_page:
+        write_page(run)
 
-    def finish(self, task: Task) -> None:
-        """Save the job and its pictures, and print the task."""
-        failure = attempt(self._save, task)
-        if task.job and task.job.has_failed:
-            failure = Failure("job_failed", task.job.reason, code=task.job.code)
-        self.end(task, failure)
 
-    def end(self, task: Task, failure: Failure | None) -> None:
-        """Print a task with the pictures that it has on disk."""
-        trouble = attempt(self._describe, task)
-        self.reporter.end(task, failure or trouble)
-        if task.folder:
-            self.write_page(PAGE_SECONDS)
+def find_files(task: Task, store: Store) -> None:
+    task.folder = store.folders.get(task.job_id)
+    if task.job and store.directory and (files := describe_files(task.folder, task.job)):
+        task.files = {**files, "gallery": str(store.directory / gallery.NAME)}
 
-    def _describe(self, task: Task) -> None:
-        directory = self.store.directory
-        task.folder = self.store.folders.get(task.job_id)
-        if task.job and directory:
-            task.files = describe_files(task.folder, task.job)
-            if task.files:
-                task.files["gallery"] = str(directory / gallery.NAME)
 
-    def _save(self, task: Task) -> None:
-        """Save the record and the pictures. Raises Failure, OSError."""
-        job, directory = task.job, self.store.directory
-        assert job
-        if job.has_few_images:
-            words = f"{len(job.image_urls)} pictures so far, where {NORMAL_IMAGES} are normal"
-            task.warnings.append(words)
-        if directory is None:
-            if self.buys:
-                command = resume_command(job.job_id, self.reporter.options)
-                task.warnings.append(f"URLs expire. This saves them: {command} --output-dir DIR")
-            return
-        if not self.downloads or self.is_complete(task):
-            return
-        beyond_api = {} if task.is_earlier else self._beyond_api(task, job)
-        self.store.save({**beyond_api, **job.as_record()}, self.stop)
-        if job.has_succeeded:
-            self._download(job, directory)
-            if not job.has_few_images:
-                done = {"job_id": job.job_id, "status": job.status, "downloaded": True}
-                self.store.save(done, self.stop)
+def save(task: Task, run: Run) -> None:
+    """Save the record and the pictures. Raises Failure, OSError."""
+    job, store = task.job, run.store
+    assert job
+    if job.has_few_images:
+        words = f"{len(job.image_urls)} pictures so far, where {NORMAL_IMAGES} are normal"
+        task.warnings.append(words)
+    if store.directory is None and run.buyer:
+        command = resume_command(job.job_id, run.reporter.options)
+        task.warnings.append(f"URLs expire. This saves them: {command} --output-dir DIR")
+    only_submits = run.buyer and not run.waits
+    if store.directory is None or only_submits or run.is_complete(task):
+        return
+    beyond_api = {}
+    if not task.is_earlier:
+        submitted_at = task.submitted_at or job.meta.get("created_at")
+        beyond_api = {"prompt": task.prompt, "submitted_at": submitted_at, "host": store.host}
+    known = {name: value for name, value in beyond_api.items() if value}
+    store.save({**known, **job.as_record()}, run.stop)
+    if job.has_succeeded:
+        download(job, run, store.directory)
+        if not job.has_few_images:
+            done = {"job_id": job.job_id, "status": job.status, "downloaded": True}
+            store.save(done, run.stop)
 
-    def _beyond_api(self, task: Task, job: Job) -> Record:
-        """Return what is recorded of a job that the API does not know."""
-        known = {
-            "prompt": task.prompt,
-            "submitted_at": task.submitted_at or job.meta.get("created_at"),
-            "host": self.store.host,
-        }
-        return {name: value for name, value in known.items() if value}
 
-    def _download(self, job: Job, directory: Path) -> None:
-        """Download the pictures that are not on disk. Raises Failure `download_failed`, OSError."""
-        existing = pictures_in(self.store.folders[job.job_id])
-        wanted = {name: url for name, url in job.urls.items() if name not in existing}
-        futures = {
-            name: self.pool.submit(attempt, self._download_one, job, name, url, directory)
-            for name, url in wanted.items()
-        }
-        failures = {f"{name}.png": future.result() for name, future in futures.items()}
-        failed = {name: failure for name, failure in failures.items() if failure}
-        if failed:
-            first = next(iter(failed.values()))
-            words = f"{', '.join(failed)} could not be saved: {first.message}"
-            raise Failure(first.type, words, code=first.code)
+def download(job: Job, run: Run, directory: Path) -> None:
+    """Download the pictures that are not on disk. Raises Failure `download_failed`, OSError."""
+    existing = pictures_in(run.store.folders[job.job_id])
+    futures = {
+        f"{name}.png": run.downloads.submit(attempt, download_one, job, name, url, directory, run)
+        for name, url in job.urls.items()
+        if name not in existing
+    }
+    failed = {name: failure for name, future in futures.items() if (failure := future.result())}
+    if failed:
+        first = next(iter(failed.values()))
+        words = f"{', '.join(failed)} could not be saved: {first.message}"
+        raise Failure(first.type, words, code=first.code)
 
-    def _download_one(self, job: Job, name: str, url: str, directory: Path) -> None:
-        partial, extension = self.downloader.fetch(url, directory)
-        try:
-            while not self.store.place_file(partial, job.job_id, f"{name}.{extension}"):
-                self.store.save(job.as_record(), self.stop)  # somebody has deleted the folder
-        finally:
-            partial.unlink(missing_ok=True)
 
-    def write_page(self, pause: float = 0.0) -> None:
-        """Write the page of all jobs, if that is due. It is a convenience: no failure matters."""
-        began, directory = time.monotonic(), self.store.directory
-        if directory is None or (pause and began < self._next_page):
-            return
-        self._next_page = began + PAGE_SECONDS
-        records = [*self.store.records.values(), *self.store.foreign.values()]
-        entries = [entry for record in records if (entry := self._page_entry(record))]
-        failure = attempt(gallery.write, directory, entries) if entries else None
-        if failure:
-            self.reporter.say(f"{gallery.NAME}: {failure.message}")
-        elif entries:
-            self.reporter.page = directory / gallery.NAME
-        took = time.monotonic() - began
-        self._next_page = began + max(PAGE_SECONDS, PAGE_SHARE * took)
+def download_one(job: Job, name: str, url: str, directory: Path, run: Run) -> None:
+    partial, extension = run.downloader.fetch(url, directory)
+    try:
+        while not run.store.place_file(partial, job.job_id, f"{name}.{extension}"):
+            run.store.save(job.as_record(), run.stop)  # somebody has deleted the folder
+    finally:
+        partial.unlink(missing_ok=True)
 
-    def _page_entry(self, record: Record) -> dict[str, Any] | None:
-        """Return what the page shows of a job, None if its folder is gone."""
-        job = recorded_job(record)
-        folder = self.store.folders.get(job.job_id)
-        if folder is None or not folder.is_dir():
-            return None
-        found = pictures_in(folder)
-        names = {**job.urls, **found}
-        resume = None if job.is_final else resume_command(job.job_id, self.reporter.options)
-        return {
-            **record,
-            "status": job.status,
-            "folder": folder.name,
-            "pictures": {name: found[name].name if name in found else None for name in names},
-            "urls": job.urls,
-            "resume": resume,
-            "downloaded": bool(record.get("downloaded")),
-        }
+
+def write_page(run: Run) -> None:
+    """Write the page of all jobs. It is a convenience: no failure of it matters."""
+    began, store = time.monotonic(), run.store
+    run.next_page = began + PAGE_SECONDS
+    records = [*store.records.values(), *store.foreign.values()]
+    entries = [entry for record in records if (entry := page_entry(record, run))]
+    if store.directory and entries:
+        if failure := attempt(gallery.write, store.directory, entries):
+            run.reporter.say(f"{gallery.NAME}: {failure.message}")
+        else:
+            run.reporter.page = store.directory / gallery.NAME
+    run.next_page += 10 * (time.monotonic() - began)
+
+
+def page_entry(record: Record, run: Run) -> dict[str, Any] | None:
+    """Return what the page shows of a job, None if its folder is gone."""
+    job = recorded_job(record)
+    folder = run.store.folders.get(job.job_id)
+    if folder is None or not folder.is_dir():
+        return None
+    found = pictures_in(folder)
+    return {
+        **record,
+        "status": job.status,
+        "folder": folder.name,
+        "pictures": {n: found[n].name if n in found else None for n in {**job.urls, **found}},
+        "urls": job.urls,
+        "resume": None if job.is_final else resume_command(job.job_id, run.reporter.options),
+        "downloaded": bool(record.get("downloaded")),
+    }

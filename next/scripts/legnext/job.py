@@ -5,6 +5,7 @@ Facts are from the API reference; "recorded" means seen in a recorded answer of 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -76,16 +77,10 @@ class Job:
 
     def as_json(self) -> dict[str, Any]:
         """Return what is printed of it."""
-        urls = list(self.image_urls)
-        output = {"image_url": self.image_url, "image_urls": urls, "seed": self.seed}
-        body = {
-            "job_id": self.job_id,
-            "status": self.status,
-            "cost_usd": self.cost_usd,
-            "output": without_empty(output if self.has_succeeded else None),
-            "meta": self.meta,
-        }
-        return without_empty(body)
+        urls = {"image_url": self.image_url, "image_urls": list(self.image_urls)}
+        output = without_empty({**urls, "seed": self.seed}) if self.has_succeeded else None
+        body = {"job_id": self.job_id, "status": self.status, "cost_usd": self.cost_usd}
+        return without_empty({**body, "output": output, "meta": self.meta})
 
     def as_record(self) -> dict[str, Any]:
         """Return what is recorded of it: a failed one with its reason."""
@@ -126,8 +121,9 @@ def parse_job(body: object, job_id: str) -> Job:
 
 def recorded_job(record: dict[str, Any]) -> Job:
     """Return the job of a record; one that was only submitted is pending."""
-    status = text(record.get("status")) or "pending"
-    return parse_job({**record, "status": status}, record["job_id"])
+    return parse_job(
+        {**record, "status": text(record.get("status")) or "pending"}, record["job_id"]
+    )
 
 
 def error_words(body: object) -> tuple[int | None, str]:
@@ -135,24 +131,20 @@ def error_words(body: object) -> tuple[int | None, str]:
     raw = mapping(body)
     places = [raw.get("error"), raw, raw.get("output")]
     codes = [mapping(place).get("code") for place in places]
-    code = next((c for c in codes if type(c) is int and c), None)
-    found: list[str] = []
-    for place in places:
-        parts = [place[n] for n in ERROR_FIELDS if n in place] if isinstance(place, dict) else place
-        found += texts_in(parts, depth=4)
-    words = [word for word in dict.fromkeys(found) if word]
+    words = [words for place in places for words in texts_in(place)]
     # raw_message often says the same as message, sometimes more
-    distinct = [w for w in words if not any(w in other for other in words if other != w)]
-    return code, "; ".join(distinct)
+    distinct = [w for w in dict.fromkeys(words) if not any(w != o and w in o for o in words)]
+    return next((c for c in codes if type(c) is int and c), None), "; ".join(distinct)
 
 
-def texts_in(value: object, depth: int) -> Iterator[str]:
-    """Yield the texts in a JSON value, down to a depth."""
-    if isinstance(value, str):
-        yield value.strip()
-    elif depth and isinstance(value, (list, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from texts_in(item, depth - 1)
+def texts_in(place: object) -> Iterator[str]:
+    """Yield the texts of a text, or of the fields of an object that hold the words of an error."""
+    if isinstance(place, str):
+        yield place.strip()
+    for part in [mapping(place).get(name) for name in ERROR_FIELDS]:
+        for text in part if isinstance(part, list) else [part]:
+            if text:
+                yield text.strip() if isinstance(text, str) else json.dumps(text)
 
 
 def utc_now() -> str:
@@ -163,8 +155,7 @@ def utc_now() -> str:
 def parse_time(stamp: object) -> datetime | None:
     """Return a time of the API or of a record, in UTC; None if it cannot be read."""
     try:  # Python 3.10 reads neither Z nor nine digits of a second (recorded)
-        plain = re.sub(r"\.\d+", "", text(stamp)).replace("Z", "+00:00")
-        time = datetime.fromisoformat(plain)
+        time = datetime.fromisoformat(re.sub(r"\.\d+", "", text(stamp)).replace("Z", "+00:00"))
         return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
@@ -188,10 +179,10 @@ def mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def without_empty(value: object) -> dict[str, Any]:
     """Return a JSON object without nulls, zero times and what is empty."""
     return {name: part for name, part in mapping(value).items() if part not in EMPTY}
-
-
-def text(value: object) -> str:
-    return value if isinstance(value, str) else ""

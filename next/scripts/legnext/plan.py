@@ -14,6 +14,7 @@ from legnext.api import SUBMIT_PATH
 from legnext.budget import Block
 from legnext.errors import Failure
 from legnext.job import age_seconds, recorded_job
+from legnext.options import Options
 from legnext.parameters import PICTURE_SUFFIXES
 from legnext.records import load_record
 from legnext.report import Reporter
@@ -23,21 +24,8 @@ from legnext.task import Task
 
 MAX_CHARACTERS = 8192
 EXPIRY_SECONDS = 7 * 86_400.0  # URLs of pictures are kept 7 to 30 days
+Prompts = Sequence[tuple[str, str]]  # and the names of their folders, "" for none
 SUBMIT, PICK_UP, REPORT_FAILED, ASK = WOULD = ("submit", "pick_up", "report_failed", "ask")
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a command asks for."""
-
-    prompts: Sequence[tuple[str, str]]  # and the names of their folders, "" for none
-    is_batch: bool = False  # from a prompts file
-    output_dir: Path | None = None
-    again: bool = False  # buy even if there is a record
-    retry_failed: bool = False
-    budget_usd: float | None = None
-    has_check: bool = True
-    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,36 +48,38 @@ class Plan:
             task.approved = True
 
 
-def make_plan(order: Order, store: Store) -> Plan:
+def make_plan(options: Options, prompts: Prompts, store: Store) -> Plan:
     """Read the records and plan the tasks. Raises Failure `usage`, `file_error`."""
-    tasks = [Task(name=name) for _, name in order.prompts]
+    tasks = [Task(name=name) for _, name in prompts]
     refusals = {}
-    for index, (task, (text, _)) in enumerate(zip(tasks, order.prompts, strict=True)):
-        task.index = index if order.is_batch else None
+    for index, (task, (text, _)) in enumerate(zip(tasks, prompts, strict=True)):
+        task.index = index if options.is_batch else None
         if why := read_prompt(task, text, store.host):
             refusals[task] = Failure("invalid_prompt", why)
     store.read()
     readable = [task for task in tasks if task not in refusals]
-    for same_name in (True, False) if not order.again else ():
+    for same_name in (True, False) if not options.again else ():
         for task in readable:
             if task.job is None and (record := store.claim(task, same_name=same_name)):
                 task.adopt(record)
     for task in readable:
-        if may_buy(task, order) and (why := check(task, store.host, has_check=order.has_check)):
+        if may_buy(task, options) and (
+            why := check(task, store.host, has_check=not options.no_check)
+        ):
             refusals[task] = Failure("invalid_prompt", why)
-    would = {task: decide(task, order, store) for task in readable if task not in refusals}
+    would = {task: decide(task, options, store) for task in readable if task not in refusals}
     plan = Plan(tasks, refusals, would)
-    return Plan(tasks, refusals, would, why_blocked(order, plan.wanted, store))
+    return Plan(tasks, refusals, would, why_blocked(options, plan.wanted, store))
 
 
-def may_buy(task: Task, order: Order) -> bool:
+def may_buy(task: Task, options: Options) -> bool:
     """Say whether no job on record answers the task."""
-    return task.job is None or (order.retry_failed and task.job.has_failed)
+    return task.job is None or (options.retry_failed and task.job.has_failed)
 
 
-def decide(task: Task, order: Order, store: Store) -> str:
+def decide(task: Task, options: Options, store: Store) -> str:
     """Return what is to be done for a task, one of WOULD."""
-    if task.job and not may_buy(task, order):
+    if task.job and not may_buy(task, options):
         return REPORT_FAILED if task.job.has_failed else PICK_UP
     if task.job:
         return SUBMIT
@@ -163,15 +153,15 @@ def find_url(path: Path, host: str) -> tuple[str, float | None]:
 # --- All of them
 
 
-def why_blocked(order: Order, wanted: list[Task], store: Store) -> Block | None:
+def why_blocked(options: Options, wanted: list[Task], store: Store) -> Block | None:
     """Return why nothing may be bought: the records, --budget, LEGNEXT_MAX_USD; or None."""
     if not wanted:
         return None
     prices, daily = [task.price_usd for task in wanted], daily_limit()
     if store.damaged:
         return Block(store.damaged, {"price_usd": budget.total(prices)})
-    if order.budget_usd is not None:
-        block = budget.over_limit(prices, order.budget_usd, "--budget")
+    if options.budget is not None:
+        block = budget.over_limit(prices, options.budget, "--budget")
         if block:
             return block
     if daily is None:
@@ -181,10 +171,10 @@ def why_blocked(order: Order, wanted: list[Task], store: Store) -> Block | None:
     return budget.over_limit(prices, daily, "LEGNEXT_MAX_USD", spent)
 
 
-def show_plan(plan: Plan, order: Order, reporter: Reporter) -> None:
+def show_plan(plan: Plan, reporter: Reporter) -> None:
     """Print what a run would do (--dry-run); of many prompts the total first, then short lines."""
-    reporter.tasks = list(plan.refusals)  # the others have no outcome
-    if order.is_batch:
+    is_batch = reporter.options.is_batch
+    if is_batch:
         plans = list(plan.would.values())
         total: dict[str, Any] = {"prompts": len(plan.tasks)}
         total |= {name: plans.count(name) for name in WOULD}
@@ -192,21 +182,20 @@ def show_plan(plan: Plan, order: Order, reporter: Reporter) -> None:
         total["price_usd"] = budget.total([task.price_usd for task in plan.wanted])
         show_or_fail(reporter, {"dry_run": True, "total": total}, plan.block)
     for task in plan.tasks:
+        index = {"index": task.index} if is_batch else {"dry_run": True}
         if task in plan.refusals:
-            reporter.end(task, plan.refusals[task])
+            reporter.fail(plan.refusals[task], {**index, "prompt": task.prompt})
             continue
-        body = {"prompt": task.record.get("prompt") or task.prompt, "would": plan.would[task]}
+        would, shown = plan.would[task], task.record.get("prompt") or task.prompt
+        body = {**index, "prompt": shown, "would": would}
         if task.job:
             body |= {"job_id": task.job_id, "status": task.job.status}
-        elif not order.is_batch:
+        elif not is_batch:
             sent = {"url": base_url() + SUBMIT_PATH, "json": {"text": task.prompt}}
             body["request"] = {"method": "POST", **sent}
-        body |= {"price_usd": task.price_usd} if plan.would[task] == SUBMIT else {}
+        body |= {"price_usd": task.price_usd} if would == SUBMIT else {}
         body |= {"warnings": task.warnings} if task.warnings else {}
-        if order.is_batch:
-            reporter.show({"index": task.index, **body})
-        else:
-            show_or_fail(reporter, {"dry_run": True, **body}, plan.block)
+        show_or_fail(reporter, body, None if is_batch else plan.block)
 
 
 def show_or_fail(reporter: Reporter, body: dict[str, Any], block: Block | None) -> None:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from legnext.errors import Failure
 from legnext.job import is_job_id
-from legnext.task import Record, Task
+from legnext.task import Record
 
 INTENT = re.compile(r"submit-[0-9a-f]{16}\.json")  # no other file is taken for one
 BLANKS = 256  # more than the longest job id
@@ -39,12 +39,6 @@ def prompt_keys(*prompts: object) -> set[str]:
     return {" ".join(prompt.split()) for prompt in prompts if prompt and isinstance(prompt, str)}
 
 
-def is_about(record: Record, task: Task) -> bool:
-    """Say whether a record has the task's prompt, as it is sent or as it was typed."""
-    recorded = prompt_keys(record.get("prompt"), record.get("typed"))
-    return bool(recorded & prompt_keys(task.prompt, task.typed))
-
-
 # --- Reading
 
 
@@ -63,9 +57,9 @@ def load_record(folder: Path) -> Record | None:
     try:
         content = path.read_bytes() if path.is_file() else b""  # reading a pipe would hang
         record = json.loads(content)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            return None
         raise damaged(path, error) from None
     except (ValueError, RecursionError):
         if b"job_id" in content:
@@ -74,28 +68,24 @@ def load_record(folder: Path) -> Record | None:
     return record if isinstance(record, dict) and is_job_id(record.get("job_id")) else None
 
 
+def has_record(folder: Path, job_id: str) -> bool:
+    """Say whether a folder has this job's record."""
+    with contextlib.suppress(Failure):  # damaged
+        return (load_record(folder) or {}).get("job_id") == job_id
+    return False
+
+
 def load_intent(path: Path) -> Intent | None:
     """Return the intent in a file, None if it is gone or emptied. Raises Failure `file_error`."""
     try:
         line, _, answer = path.read_text(encoding="utf-8").partition("\n")
-        if not line:
-            return None
-        job_id, is_whole, _ = answer.partition("\n")
-        known = bool(is_whole) and is_job_id(job_id)
-        return Intent(path, dict(json.loads(line)), job_id if known else "")
+        job_id, newline, _ = answer.partition("\n")
+        known = newline and is_job_id(job_id)  # without the newline it may be half an id
+        return Intent(path, dict(json.loads(line)), job_id if known else "") if line else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
         raise damaged(path, error) from None
-
-
-def has_record(folder: Path, job_id: str) -> bool:
-    """Say whether a folder has this job's record."""
-    try:
-        record = load_record(folder)
-    except Failure:  # damaged
-        return False
-    return record is not None and record["job_id"] == job_id
 
 
 def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
@@ -146,10 +136,8 @@ def write_record(folder: Path, record: Record) -> None:
     write_whole(folder / "job.json", json.dumps(record, indent=1).encode(), record["job_id"])
 
 
-def write_intent(directory: Path | None, record: Record) -> Intent | None:
-    """Write down what is about to be bought, if there is a directory. Raises OSError."""
-    if directory is None:
-        return None
+def write_intent(directory: Path, record: Record) -> Intent:
+    """Write down what is about to be bought. Raises OSError."""
     intent = Intent(directory / f"submit-{record['nonce']}.json", record)
     write_whole(intent.path, json.dumps(record).encode() + b"\n" + b" " * BLANKS)
     try:
@@ -159,19 +147,17 @@ def write_intent(directory: Path | None, record: Record) -> Intent | None:
         raise
 
 
-def note_job_id(intent: Intent | None, job_id: str) -> None:
+def note_job_id(intent: Intent, job_id: str) -> None:
     """Write the id into the blanks of the intent, at once and without more space."""
     with contextlib.suppress(OSError):  # then the record will have it
-        if intent and intent.file:
+        if intent.file:
             intent.file.seek(-BLANKS, os.SEEK_END)
             intent.file.write(job_id.encode() + b"\n")
             os.fsync(intent.file.fileno())
 
 
-def remove_intent(intent: Intent | None) -> None:
+def remove_intent(intent: Intent) -> None:
     """Delete an intent that is settled; one that stays is settled again later."""
-    if intent is None:
-        return
     with contextlib.suppress(OSError):
         if intent.file:
             intent.file.close()  # Windows deletes no open file

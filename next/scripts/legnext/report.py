@@ -11,13 +11,13 @@ import shlex
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from legnext import SIGNALS, budget
 from legnext.errors import KINDS, Exit, Failure, exit_code, run_exit_code
 from legnext.job import age_seconds
+from legnext.options import Options
 from legnext.task import Task
 
 SCRIPTS = Path(__file__).resolve().parent.parent
@@ -25,18 +25,6 @@ LINE_SECONDS = 30.0  # without a line on stderr; Gemini CLI ends a command after
 STUCK_SECONDS = 600.0
 STATES = ("completed", "failed", "refused", "unfinished", "unknown", "not_submitted")
 REFUSED = ("invalid_prompt", "invalid_request", "content_rejected", "forbidden", "not_found")
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """How the objects of a run are printed, and what `resume` carries along."""
-
-    output_dir: Path | None = None
-    waiting_flags: tuple[str, ...] = ()  # as they were given: ("--max-wait", "60")
-    is_batch: bool = False  # short lines, and a total at the end
-    in_order: bool = False  # in the order of the tasks, not as they end
-    id_given: bool = False
-    with_spent: bool = False  # the total says what all of them cost
 
 
 # --- Commands that an agent can run
@@ -52,7 +40,7 @@ def shell_command(script: str, *arguments: str) -> str:
     return shlex.join(words)
 
 
-def resume_command(job_id: str, options: OutputOptions) -> str:
+def resume_command(job_id: str, options: Options) -> str:
     """Return the command that continues with a job."""
     where = ["--output-dir", str(options.output_dir)] if options.output_dir else []
     return shell_command("get_task.py", job_id, "--wait", *options.waiting_flags, *where)
@@ -73,7 +61,7 @@ def state_of(task: Task) -> str:
     return "refused" if task.error and task.error.type in REFUSED else "not_submitted"
 
 
-def describe(task: Task, options: OutputOptions) -> dict[str, Any]:
+def describe(task: Task, options: Options) -> dict[str, Any]:
     """Return all that is printed of a task, except what went wrong."""
     job = task.job.as_json() if task.job else {"job_id": task.job_id}
     body: dict[str, Any] = {"index": task.index, "job_id": job.pop("job_id")}
@@ -88,7 +76,7 @@ def describe(task: Task, options: OutputOptions) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value not in (None, "", [], {})}
 
 
-def describe_failure(task: Task, failure: Failure, options: OutputOptions) -> dict[str, Any]:
+def describe_failure(task: Task, failure: Failure, options: Options) -> dict[str, Any]:
     """Return `error`, and what helps with it: `resume`, or the numbers of an unknown submit."""
     row = KINDS[failure.type]
     body: dict[str, Any] = {}
@@ -102,7 +90,8 @@ def describe_failure(task: Task, failure: Failure, options: OutputOptions) -> di
         failure.type == "interrupted" or task_exit_code(task, failure, options) == Exit.RESUME
     ):
         resume = body["resume"] = resume_command(task.job_id, options)
-        same = "the same command again, or " if options.output_dir and not options.id_given else ""
+        is_safe = options.output_dir and not options.job_ids
+        same = "the same command again, or " if is_safe else ""
         words = f"Do not submit it again. Continue with {same}{resume}"
         hints = [row.hint_with_job, stuck_hint(task), words]
     else:
@@ -110,10 +99,9 @@ def describe_failure(task: Task, failure: Failure, options: OutputOptions) -> di
     return {**body, "error": failure.as_json(*hints)}
 
 
-def task_exit_code(task: Task, failure: Failure, options: OutputOptions) -> int:
-    """Return the exit code of one task."""
+def task_exit_code(task: Task, failure: Failure, options: Options) -> int:
     exists = task.job is not None
-    return exit_code(failure.type, job_exists=exists, id_given=options.id_given)
+    return exit_code(failure.type, job_exists=exists, id_given=bool(options.job_ids))
 
 
 def stuck_hint(task: Task) -> str:
@@ -135,7 +123,7 @@ def balance_hint(task: Task) -> str:
     return f"Whether it was paid cannot be said yet: look again in 15 minutes with {check}."
 
 
-def total_of(tasks: list[Task], options: OutputOptions) -> dict[str, Any]:
+def total_of(tasks: list[Task], options: Options) -> dict[str, Any]:
     """Return the last object of a batch. `bought` and `cost_usd` are this run's own."""
     states = [state_of(task) for task in tasks]
     bought = [cost_or_price(task) for task in tasks if task.submitted]
@@ -146,7 +134,7 @@ def total_of(tasks: list[Task], options: OutputOptions) -> dict[str, Any]:
         "bought": len(bought),
         "cost_usd": budget.total(bought),
     }
-    if options.with_spent:
+    if options.lists_all:
         total["spent_usd"] = budget.total([cost_or_price(task) for task in tasks])
     return total
 
@@ -165,13 +153,11 @@ def cost_or_price(task: Task) -> float | None:
 class Reporter:
     """Prints each task once, when it is over or the run is stopped. Threads share it."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
-        """`quiet`: no progress. `verbose`: lines instead of a live line."""
+    def __init__(self, options: Options) -> None:
+        self.options = options
         self.tasks: list[Task] = []  # of the run, in input order
-        self.options = OutputOptions()
         self.signal = ""  # the name of the one that stops the run
         self.page: Path | None = None  # once it is written
-        self.verbose, self._quiet = verbose, quiet
         self._lock = threading.RLock()
         self._codes: dict[Task, int] = {}  # exit codes of the tasks that have ended
         self._bodies: dict[Task, dict[str, Any]] = {}  # that wait for their turn
@@ -179,7 +165,7 @@ class Reporter:
         self._is_lost = False  # stdout did not take a result
         self._began = self._last_line = time.monotonic()
         redraws = is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
-        self._live = redraws and not quiet and not verbose
+        self._live = redraws and not options.quiet and not options.verbose
         self._live_line = ""
 
     def show(self, body: dict[str, Any]) -> None:
@@ -196,7 +182,7 @@ class Reporter:
 
     def say(self, line: str, *, always: bool = False) -> None:
         """Write a line to stderr."""
-        if self._quiet and not always:
+        if self.options.quiet and not always:
             return
         with self._lock:
             shown, self._last_line = self._live_line, time.monotonic()
@@ -205,16 +191,10 @@ class Reporter:
             write(sys.stderr, line.encode("ascii", "backslashreplace").decode() + "\n")
             self._draw(shown)
 
-    def always_say(self, line: str) -> None:
-        """Write a line to stderr, even if quiet."""
-        self.say(line, always=True)
-
-    def announce(self, task: Task) -> None:
-        """Say that a task has a job now."""
-        self.always_say(str(task))
+    def always_say(self, line: object) -> None:
+        self.say(str(line), always=True)
 
     def say_status(self, task: Task) -> None:
-        """Say that a job's status has changed."""
         if not self._live:
             self.say(f"{task}, {self._elapsed()}")
 
@@ -240,7 +220,7 @@ class Reporter:
                     self.say(f"{task}: {failure.type}")
             self._codes[task] = task_exit_code(task, failure, self.options) if failure else 0
             self._bodies[task] = body
-            for ready in self.tasks if self.options.in_order else [task]:
+            for ready in self.tasks if self.options.job_ids is not None else [task]:
                 if ready not in self._codes:
                     return
                 if ready in self._bodies:
@@ -265,7 +245,8 @@ class Reporter:
     def finish(self) -> int:
         """Print the total, if there is to be one, and return the exit code of the run."""
         with self._lock:
-            if self.options.is_batch:
+            has_run = self.tasks or not self._other_codes
+            if self.options.is_batch and has_run and not self.options.dry_run:
                 where = {"output_dir": self.options.output_dir, "gallery": self.page}
                 paths = {name: str(path) for name, path in where.items() if path}
                 self.show({"total": {**total_of(self.tasks, self.options), **paths}})

@@ -8,6 +8,7 @@ gone: with an id it becomes a record, without one the outcome of its submit is u
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -17,20 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from legnext import records
 from legnext.errors import Failure
 from legnext.job import recorded_job
-from legnext.records import (
-    Intent,
-    has_record,
-    is_about,
-    list_directory,
-    load_intent,
-    load_record,
-    prompt_keys,
-    remove_intent,
-    write_record,
-    write_whole,
-)
+from legnext.records import Intent
 from legnext.task import Record, Task
 
 if sys.platform == "win32":
@@ -47,14 +38,17 @@ SLUG_LENGTH = 40
 def try_lock(handle: int) -> bool:
     """Lock, and say so, unless somebody else holds it. Raises OSError if there are no locks."""
     busy = PermissionError if sys.platform == "win32" else BlockingIOError
-    try:
+    with contextlib.suppress(busy):
         if sys.platform == "win32":
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except busy:
-        return False
-    return True
+        return True
+    return False
+
+
+def keys_of(record: Record) -> set[str]:
+    return records.prompt_keys(record.get("prompt"), record.get("typed"))
 
 
 class Store:
@@ -74,7 +68,7 @@ class Store:
         self._process_lock = threading.Lock()
         self._has_locks = True
 
-    # --- The directory
+    # --- The directory and the lock
 
     def prepare(self) -> None:
         """Make sure that the directory takes all that a job needs. Raises Failure `file_error`."""
@@ -85,7 +79,7 @@ class Store:
             self.directory.mkdir(parents=True, exist_ok=True)
             probe.mkdir()
             try:
-                write_whole(probe / "0.json", b"{}")
+                records.write_whole(probe / "0.json", b"{}")
             finally:
                 (probe / "0.json").unlink(missing_ok=True)
                 probe.rmdir()
@@ -125,6 +119,8 @@ class Store:
             if stop.wait(LOCK_PAUSE):
                 raise Failure("interrupted", "stopped before the submit")
 
+    # --- Reading
+
     def read(self) -> list[Intent]:
         """Take in the records that are new, and return all intents. Raises Failure `file_error`.
 
@@ -136,27 +132,26 @@ class Store:
         before: set[tuple[str, int]] | None = None
         intents: list[Intent] = []
         for _ in range(MAX_PASSES):
-            folders, files = list_directory(self.directory)
+            folders, names = records.list_directory(self.directory)
             if folders == before:
                 break
             before, intents, self.damaged = folders, [], None
             for name, inode in sorted(folders - self._read):
                 try:
-                    if record := load_record(self.directory / name):
+                    if record := records.load_record(self.directory / name):
                         self._add(record, self.directory / name)
                         self._read.add((name, inode))
                 except Failure as failure:
                     self.damaged = failure
-            for name in files:
+            for name in names:
                 try:
-                    intents += filter(None, [load_intent(self.directory / name)])
+                    intents += filter(None, [records.load_intent(self.directory / name)])
                 except Failure as failure:
                     self.damaged = failure
         else:
             raise Failure("file_error", f"{self.directory} keeps changing: try again")
         for intent in intents:
-            known = intent.job_id in self.records or intent.job_id in self.foreign
-            if intent.job_id and not known:
+            if intent.job_id and intent.job_id not in self.records:
                 self._add({**intent.record, "job_id": intent.job_id}, None)
         mine = [intent for intent in intents if intent.record.get("host") == self.host]
         self.unknown = [intent for intent in mine if not intent.job_id]
@@ -170,16 +165,26 @@ class Store:
             self.foreign[job_id] = record
         else:
             self.records[job_id] = {**self.records.get(job_id, {}), **record}
-        for key in prompt_keys(record.get("prompt"), record.get("typed")):
+        for key in keys_of(record):
             self._ids_by_prompt.setdefault(key, set()).add(job_id)
+
+    def settle_intents(self) -> None:
+        """Under the lock nobody submits: an intent with an id is a record, any other is unknown.
+
+        Raises Failure `file_error`, OSError.
+        """
+        for intent in self.read():
+            if intent.job_id:
+                if intent.job_id not in self.folders:
+                    self.add_record({**intent.record, "job_id": intent.job_id, "status": "pending"})
+                records.remove_intent(intent)
 
     # --- What answers a prompt
 
     def claim(self, task: Task, *, same_name: bool = False) -> Record | None:
         """Return a record of the task's prompt that answers no other task of this run.
 
-        `same_name`: only one that was made for the task's name too. The earliest that did not fail
-        comes first.
+        The earliest that did not fail comes first. `same_name`: only if its name is the task's too.
         """
         ids = self._ids_of(task) - self.claimed
         found = [self.records[job_id] for job_id in ids if job_id in self.records]
@@ -196,7 +201,7 @@ class Store:
         """Return a submit of the task's prompt whose outcome is unknown, likewise."""
         for intent in self.unknown:
             is_free = intent.path.name not in self.claimed or intent.path == task.intent
-            if is_free and is_about(intent.record, task):
+            if is_free and keys_of(intent.record) & records.prompt_keys(task.prompt, task.typed):
                 task.intent = intent.path
                 self.claimed.add(intent.path.name)
                 return intent
@@ -207,83 +212,67 @@ class Store:
         return [self.foreign[job_id] for job_id in self._ids_of(task) if job_id in self.foreign]
 
     def _ids_of(self, task: Task) -> set[str]:
-        keys = prompt_keys(task.prompt, task.typed)
+        keys = records.prompt_keys(task.prompt, task.typed)
         return {job_id for key in keys for job_id in self._ids_by_prompt.get(key, ())}
 
-    def settle_intents(self) -> None:
-        """Under the lock nobody submits: an intent with an id is a record, any other is unknown.
-
-        Raises Failure `file_error`, OSError.
-        """
-        for intent in self.read():
-            if intent.job_id:
-                if intent.job_id not in self.folders:
-                    self.add_record({**intent.record, "job_id": intent.job_id, "status": "pending"})
-                remove_intent(intent)
-
-    # --- Records
+    # --- Writing
 
     def add_record(self, record: Record) -> None:
         """Make a folder for a new job. Only under the lock. Raises OSError, Failure."""
         self._add(record, None)  # it is known, even if the disk does not take it
-        if self.directory:
-            folder = self._make_folder(self.directory, record)
-            write_record(folder, record)
-            self._add(record, folder)
-
-    def _make_folder(self, directory: Path, record: Record) -> Path:
+        if self.directory is None:
+            return
         job_id, words = record["job_id"], record.get("name") or record.get("prompt") or ""
         words = re.sub(r"https?://\S+", "", re.split(r"\s--[a-z]", words)[0])
         slug = re.sub("[^a-z0-9]+", "-", words.lower())[:SLUG_LENGTH].strip("-") or "job"
-        folder = directory / f"{slug}-{job_id[:8]}"
+        folder = self.directory / f"{slug}-{job_id[:8]}"
         if folder.exists():
-            folder = directory / f"{slug}-{job_id}"
+            folder = self.directory / f"{slug}-{job_id}"
         folder.mkdir(exist_ok=True)
-        return folder
+        records.write_record(folder, record)
+        self._add(record, folder)
 
     def save(self, record: Record, stop: threading.Event) -> None:
         """Merge what is known of a job into its record, or make one. Raises OSError, Failure."""
-        if self.directory is None or self._update(record):
+        job_id, merge = record["job_id"], functools.partial(self._merge, record)
+        if self.directory is None or self._in_folder(job_id, merge):
             return
         with self.lock(stop):
             self.settle_intents()
-            if not self._update(record):
-                self.add_record({**self.records.get(record["job_id"], {}), **record})
+            if not self._in_folder(job_id, merge):
+                self.add_record({**self.records.get(job_id, {}), **record})
 
     def place_file(self, partial: Path, job_id: str, name: str) -> bool:
         """Move a file into the job's folder; False if there is none any more. Raises OSError."""
-        while folder := self.find_folder(job_id):
-            try:
-                partial.replace(folder / name)
-            except FileNotFoundError:
-                if not partial.exists():
-                    raise
-                continue  # the folder was renamed just now: find it again
-            self.folders[job_id] = folder
-            return True
-        return False
+        return self._in_folder(job_id, lambda folder: partial.replace(folder / name))
 
-    def _update(self, new: Record) -> bool:
-        """Merge into the record with this id; say whether there is one. Raises OSError, Failure."""
-        while folder := self.find_folder(new["job_id"]):
-            with contextlib.suppress(FileNotFoundError):  # renamed just now: find it again
-                found = load_record(folder) or {}
-                merged = {**found, **new}
-                if found and recorded_job(found).is_final and not recorded_job(merged).is_final:
-                    merged["status"] = found["status"]  # another run saw more
-                if merged != found:
-                    write_record(folder, merged)
-                self._add(merged, folder)
+    def _merge(self, new: Record, folder: Path) -> None:
+        found = records.load_record(folder) or {}
+        merged = {**found, **new}
+        if found and recorded_job(found).is_final and not recorded_job(merged).is_final:
+            merged["status"] = found["status"]  # another run saw more
+        if merged != found:
+            records.write_record(folder, merged)
+        self._add(merged, folder)
+
+    def _in_folder(self, job_id: str, action: Callable[[Path], object]) -> bool:
+        """Do something in the job's folder, wherever that is now; False if there is none."""
+        while folder := self._find_folder(job_id):
+            try:
+                action(folder)
+            except FileNotFoundError:
+                if records.has_record(folder, job_id):  # else it was renamed meanwhile
+                    raise
+            else:
+                self.folders[job_id] = folder
                 return True
         return False
 
-    def find_folder(self, job_id: str) -> Path | None:
+    def _find_folder(self, job_id: str) -> Path | None:
         """Return the folder that has this job's record now, None if there is none."""
         known = self.folders.get(job_id)
-        if known and has_record(known, job_id):
+        if self.directory is None or (known and records.has_record(known, job_id)):
             return known
-        if self.directory is None:
-            return None
-        folders, _ = list_directory(self.directory)
+        folders, _ = records.list_directory(self.directory)
         paths = (self.directory / name for name, _ in sorted(folders))
-        return next((path for path in paths if has_record(path, job_id)), None)
+        return next((path for path in paths if records.has_record(path, job_id)), None)

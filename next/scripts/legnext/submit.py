@@ -24,6 +24,7 @@ from legnext.records import Intent, note_job_id, remove_intent, write_intent
 from legnext.store import Store
 from legnext.task import Record, Task
 
+CONNECTION_TRIES = 3
 ENDS_BUYING = (  # what the next submit would meet too
     "insufficient_balance",
     "invalid_api_key",
@@ -31,7 +32,6 @@ ENDS_BUYING = (  # what the next submit would meet too
     "setup_error",
     "submission_unknown",
 )
-CONNECTION_TRIES = 3
 
 
 @dataclass
@@ -46,15 +46,8 @@ class Buyer:
     balance_usd: float | None = None  # before the next submit, None if not known
     stop_reason: str = ""  # why no further submit begins
 
-    def pay(self, price: float | None) -> None:
-        """Note what a submit cost; after an unknown price the balance is not known either."""
-        if price is None or self.balance_usd is None:
-            self.balance_usd = None
-        else:
-            self.balance_usd = round(self.balance_usd - price, 3)
 
-
-def submit(task: Task, buyer: Buyer) -> None:
+def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads top to bottom
     """Give the task a job: one that is on record, or a new one. Raises Failure, OSError.
 
     A transient Failure (429) says that nothing was created and that this may change. The caller
@@ -69,8 +62,8 @@ def submit(task: Task, buyer: Buyer) -> None:
         if not buyer.again and (found := store.claim(task)):
             task.adopt(found)
             return
-        if unknown := store.claim_unknown(task):
-            raise earlier_outcome_unknown(task, unknown)
+        if earlier := store.claim_unknown(task):
+            raise earlier_outcome_unknown(task, earlier)
 
         # May it be bought? `is_submitting` is set before `stop` is read, and whoever sets `stop`
         # reads `is_submitting` after it: a submit is either seen, or does not begin.
@@ -84,7 +77,7 @@ def submit(task: Task, buyer: Buyer) -> None:
                 raise Failure("interrupted", "stopped before the submit")
             if buyer.stop_reason:
                 raise Failure("not_submitted", f"not submitted: {buyer.stop_reason}")
-            intent = write_intent(store.directory, record)
+            intent = write_intent(store.directory, record) if store.directory else None
             task.intent = intent.path if intent else None
         except (Failure, OSError) as error:
             if isinstance(error, OSError):
@@ -101,32 +94,34 @@ def submit(task: Task, buyer: Buyer) -> None:
             raise not_bought(task, buyer, intent, error) from None
 
         # From here on there is a job, and nothing below can lose it.
-        note_job_id(intent, job.job_id)
+        if intent:
+            note_job_id(intent, job.job_id)
         task.set_job(job)
         task.submitted, task.approved, task.is_submitting = time.monotonic(), False, False
         store.claimed.add(job.job_id)
-        buyer.pay(task.price_usd)
+        buyer.balance_usd = balance_after(buyer.balance_usd, task.price_usd)
         buyer.announce(task)
         try:
             store.add_record({**record, **job.as_record()})
-            remove_intent(intent)
+            if intent:
+                remove_intent(intent)
         except (OSError, Failure) as error:  # the intent is the record until a folder can be made
             buyer.stop_reason = f"the last job could not be recorded: {as_failure(error).message}"
 
 
 def post(task: Task, buyer: Buyer) -> Job:
     """Send the POST; again only if no connection was made, so that it cannot have arrived."""
-    tries = 1
-    while True:
+    for tries in range(1, CONNECTION_TRIES + 1):
         try:
             return buyer.client.submit(task.prompt)
         except Failure as failure:
-            if failure.type != "network_error" or tries == CONNECTION_TRIES:
-                failure.transient &= failure.type != "network_error"
+            if failure.type != "network_error":
                 raise
-        if buyer.stop.wait(backoff_delay(tries)):
+            last = failure
+        if tries < CONNECTION_TRIES and buyer.stop.wait(backoff_delay(tries)):
             raise Failure("interrupted", "stopped before the submit")
-        tries += 1
+    last.transient = False
+    raise last
 
 
 def not_bought(task: Task, buyer: Buyer, intent: Intent | None, error: Exception) -> Failure:
@@ -137,7 +132,7 @@ def not_bought(task: Task, buyer: Buyer, intent: Intent | None, error: Exception
     if failure.type == "submission_unknown":
         task.outcome_unknown, task.approved = True, False
         buyer.store.claimed |= {intent.path.name} if intent else set()
-    else:
+    elif intent:
         remove_intent(intent)
     task.is_submitting = False
     return failure
@@ -156,10 +151,14 @@ def new_record(task: Task, buyer: Buyer) -> Record:
     }
 
 
+def balance_after(balance: float | None, price: float | None) -> float | None:
+    """Return the balance in USD after a submit, None if it or the price is not known."""
+    return None if balance is None or price is None else round(balance - price, 3)
+
+
 def earlier_outcome_unknown(task: Task, intent: Intent) -> Failure:
-    """Let the task stand for an earlier submit of its prompt; return the Failure to raise."""
-    task.outcome_unknown, task.intent = True, intent.path
-    task.submitted_at = str(intent.record.get("submitted_at", ""))
+    """Let an earlier submit of its prompt be the task's; return the Failure to raise."""
+    task.outcome_unknown, task.submitted_at = True, str(intent.record.get("submitted_at", ""))
     task.price_usd = usd(intent.record.get("price_usd"))
     task.balance = {"before": usd(intent.record.get("balance_usd"))}
     return unknown_outcome("an earlier submit of this prompt was sent, and its outcome is unknown")

@@ -48,11 +48,6 @@ def request_options(read_seconds: float) -> dict[str, Any]:
     }
 
 
-def too_slow(words: str) -> Exception:
-    """Return the exception of requests for a deadline of our own."""
-    return requests.Timeout(words)
-
-
 def parse_retry_after(value: str) -> float:
     """Return the seconds in a Retry-After header, a number or a date. Raises if it is neither."""
     return min(float(Retry().parse_retry_after(value)), 1e9)
@@ -72,17 +67,16 @@ def connection_failure(error: Exception, *, answered: bool) -> Failure:
     while isinstance(cause.__context__, Exception):  # requests and urllib3 wrap it three deep
         cause = cause.__context__
     words = f"{type(cause).__name__}: {getattr(cause, 'strerror', None) or cause}"
-    words = re.sub(r"//\S*@", "//", words)  # the password in a proxy's URL, or in a part of it
+    words = re.sub(r"//\S*@", "//", words)  # the password in a proxy's URL, or a part of it
     words = re.sub("Failed to parse: .*", "a URL, perhaps a proxy's, cannot be parsed", words)
     if isinstance(error, requests.exceptions.ProxyError):
         words = f"proxy: {words}"
-    # A header that is not valid is the answer's fault.
-    answered |= isinstance(error, requests.exceptions.InvalidHeader)
+    # A header that is not valid is the answer's fault; TimeoutError is of this program's deadlines.
+    answered |= isinstance(error, (requests.exceptions.InvalidHeader, TimeoutError))
     if not answered and (
         isinstance(error, ValueError)  # the URL, or the proxy's, cannot be used
         or not isinstance(error, requests.RequestException)  # the CA bundle cannot be read
-        # The certificate is not valid; a sandbox without network.
-        or isinstance(cause, (ValueError, PermissionError))
+        or isinstance(cause, (ValueError, PermissionError))  # certificate; sandbox without network
         or (isinstance(error, requests.exceptions.SSLError) and "EOF" not in words)
         or re.search("Tunnel connection failed: (403|407)", words)
     ):

@@ -10,28 +10,23 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from concurrent import futures
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from legnext import budget
 from legnext.api import RETRY_SECONDS, Client, backoff_delay, with_retry
 from legnext.budget import Block
 from legnext.download import Downloader
 from legnext.errors import KINDS, Exit, Failure, as_failure
-from legnext.finish import Finisher, attempt
-from legnext.plan import Order, Plan, make_plan, show_plan
-from legnext.report import OutputOptions, Reporter
+from legnext.finish import Run, attempt, end, finish, write_page
+from legnext.plan import Plan, Prompts, make_plan, show_plan
+from legnext.report import Reporter
 from legnext.settings import LOCAL, base_url, host_of
 from legnext.store import Store
 from legnext.submit import Buyer, submit
 from legnext.task import Task
 
-INITIAL_WAIT, INTERVAL, MAX_WAIT = 10.0, 5.0, 180.0  # Legnext's recommended schedule, in seconds
-CONCURRENCY = 6  # what a standard account runs at once
-FINISHERS, DOWNLOADS = 4, 8  # threads: jobs, and pictures of all of them
 ENDS_WAIT = (401, 403, 404)  # of the API itself; everything else may pass
 
 
@@ -39,9 +34,9 @@ ENDS_WAIT = (401, 403, 404)  # of the API itself; everything else may pass
 class Schedule:
     """When to ask for a job's status, in seconds since its submit."""
 
-    initial_wait: float = INITIAL_WAIT
-    interval: float = INTERVAL
-    max_wait: float = MAX_WAIT
+    initial_wait: float
+    interval: float
+    max_wait: float
 
     def next_poll(self, began: float, now: float, pause: float = 0.0) -> float | None:
         """Return when to ask again, None if time is up. The last time is at `max_wait`.
@@ -55,62 +50,33 @@ class Schedule:
         return min(began + step if began + step > now else now + step, self.max_wait)
 
 
-@dataclass
-class Run:
-    """What the workers share. `buyer` is None if the tasks are jobs by their ids."""
-
-    client: Client
-    store: Store
-    stop: threading.Event
-    reporter: Reporter
-    finisher: Finisher
-    finishing: futures.Executor
-    schedule: Schedule | None  # None: do not wait
-    buyer: Buyer | None = None
-    retry_failed: bool = False
-    finished: list[futures.Future[None]] = field(default_factory=list)
-    began: float = field(default_factory=time.monotonic)
-
-
-def new_run(
-    store: Store, reporter: Reporter, stop: threading.Event, schedule: Schedule | None
-) -> Run:
-    """Return what every run has. It needs neither a key nor `requests` yet."""
-    log = reporter.always_say if reporter.verbose else None
-    downloader = Downloader(stop, log, http_on_loopback=store.host == LOCAL)
-    finisher = Finisher(store, reporter, downloader, stop, futures.ThreadPoolExecutor(DOWNLOADS))
-    client, finishing = Client(base_url(), log), futures.ThreadPoolExecutor(FINISHERS)
-    return Run(client, store, stop, reporter, finisher, finishing, schedule)
-
-
 # --- The two commands
 
 
-def buy(
-    order: Order,
-    reporter: Reporter,
-    stop: threading.Event,
-    schedule: Schedule | None,
-    *,
-    concurrency: int = 1,
-    waiting_flags: tuple[str, ...] = (),
-) -> None:
+def new_run(store: Store, reporter: Reporter, stop: threading.Event, *, waits: bool) -> Run:
+    """Return what every run has. It needs neither a key nor `requests` yet."""
+    log = reporter.always_say if reporter.options.verbose else None
+    downloader = Downloader(stop, log, http_on_loopback=store.host == LOCAL)
+    return Run(Client(base_url(), log), store, stop, reporter, downloader, waits)
+
+
+def buy(prompts: Prompts, reporter: Reporter, stop: threading.Event, *, waits: bool) -> None:
     """Make the pictures that are asked for, or only plan them. Raises Failure.
 
-    Without a schedule the jobs are only submitted. `waiting_flags`: as they were given.
+    If the run does not wait, the jobs are only submitted.
     """
-    store = Store(order.output_dir, host_of(base_url()), reporter.say)
-    plan = make_plan(order, store)
-    reporter.tasks = plan.tasks
-    if order.dry_run:
-        show_plan(plan, order, reporter)
+    options = reporter.options
+    store = Store(options.output_dir, host_of(base_url()), reporter.say)
+    plan = make_plan(options, prompts, store)
+    if options.dry_run:
+        show_plan(plan, reporter)
         return
-    reporter.options = OutputOptions(order.output_dir, waiting_flags, is_batch=order.is_batch)
-    warn_of_foreign_records(plan, store, reporter)
-    run = new_run(store, reporter, stop, schedule)
-    run.buyer = Buyer(run.client, store, stop, reporter.announce, again=order.again)
-    run.retry_failed, run.finisher.buys = order.retry_failed, True
-    run.finisher.downloads = schedule is not None
+    reporter.tasks = plan.tasks
+    for task in plan.wanted:
+        for record in store.foreign_records(task):
+            reporter.say(f"the record of {record['job_id']} is of {record['host']}: not used")
+    run = new_run(store, reporter, stop, waits=waits)
+    run.buyer = Buyer(run.client, store, stop, reporter.always_say, again=options.again)
     for task, failure in plan.refusals.items():
         reporter.end(task, failure)
     if not plan.refusals:
@@ -120,8 +86,8 @@ def buy(
         else:
             plan.approve()
         blocked = set(plan.wanted) if block else set()
-        run_tasks([task for task in plan.tasks if task not in blocked], run, concurrency)
-    run.finisher.write_page()
+        run_tasks([task for task in plan.tasks if task not in blocked], run)
+    write_page(run)
 
 
 def prepare_to_buy(plan: Plan, buyer: Buyer) -> Block | None:
@@ -130,64 +96,36 @@ def prepare_to_buy(plan: Plan, buyer: Buyer) -> Block | None:
     facts = {"price_usd": budget.total(prices)}
     try:
         buyer.store.prepare()
-    except Failure as failure:
-        return Block(failure, facts)
-    try:
         buyer.balance_usd = buyer.client.balance_usd()
     except Failure as failure:
-        if KINDS[failure.type].exit == Exit.KEY or failure.type == "missing_dependency":
-            return Block(failure, facts)
-        return None  # the submit will show whether it matters
+        matters = failure.type in ("file_error", "missing_dependency")
+        matters |= KINDS[failure.type].exit == Exit.KEY
+        return Block(failure, facts) if matters else None
     return None if buyer.balance_usd is None else budget.over_balance(prices, buyer.balance_usd)
 
 
-def warn_of_foreign_records(plan: Plan, store: Store, reporter: Reporter) -> None:
-    """Say on stderr that records of another host, such as the sandbox, are not used."""
-    for task in plan.wanted:
-        for record in store.foreign_records(task):
-            reporter.say(f"the record of {record['job_id']} is of {record['host']}: not used")
-
-
-def follow(
-    job_ids: Sequence[str],
-    output_dir: Path | None,
-    reporter: Reporter,
-    stop: threading.Event,
-    schedule: Schedule | None,
-    *,
-    waiting_flags: tuple[str, ...] = (),
-) -> None:
+def follow(job_ids: list[str], reporter: Reporter, stop: threading.Event, *, waits: bool) -> None:
     """Print jobs by their ids; without ids every job on record, oldest first. Raises Failure."""
-    store = Store(output_dir, host_of(base_url()), reporter.say)
+    options = reporter.options
+    store = Store(options.output_dir, host_of(base_url()), reporter.say)
     store.read()
-    lists_all = not job_ids
     records = sorted(store.records.values(), key=lambda record: str(record.get("submitted_at")))
-    ids = job_ids or [record["job_id"] for record in records]
-    tasks = [Task(job_id=job_id, index=i if lists_all else None) for i, job_id in enumerate(ids)]
-    for task in tasks:
-        if task.job_id in store.records:
-            task.adopt(store.records[task.job_id])
-    reporter.tasks = tasks
-    reporter.options = OutputOptions(
-        output_dir,
-        waiting_flags,
-        is_batch=lists_all,
-        in_order=True,
-        id_given=not lists_all,
-        with_spent=lists_all,
-    )
-    if lists_all and store.damaged:
+    for index, job_id in enumerate(job_ids or [record["job_id"] for record in records]):
+        task = Task(job_id=job_id, index=index if options.lists_all else None)
+        if job_id in store.records:
+            task.adopt(store.records[job_id])
+        reporter.tasks.append(task)
+    if options.lists_all and store.damaged:
         reporter.fail(store.damaged, {})
-    run = new_run(store, reporter, stop, schedule)
-    run.finisher.refetch = not lists_all
-    run_tasks(tasks, run, CONCURRENCY)
-    run.finisher.write_page()
+    run = new_run(store, reporter, stop, waits=waits)
+    run_tasks(reporter.tasks, run)
+    write_page(run)
 
 
 # --- The workers
 
 
-def run_tasks(tasks: list[Task], run: Run, concurrency: int) -> None:
+def run_tasks(tasks: list[Task], run: Run) -> None:
     """Take every task as far as it goes, and print it.
 
     Jobs on record come first: they may be unfinished, and then have a slot at Legnext already.
@@ -195,7 +133,7 @@ def run_tasks(tasks: list[Task], run: Run, concurrency: int) -> None:
     queue = deque(sorted(tasks, key=lambda task: task.job is None))
     workers = [
         threading.Thread(target=work, args=(queue, run), daemon=True)
-        for _ in range(min(concurrency, len(queue)))
+        for _ in range(min(run.reporter.options.concurrency, len(queue)))
     ]
     for worker in workers:
         worker.start()
@@ -204,11 +142,11 @@ def run_tasks(tasks: list[Task], run: Run, concurrency: int) -> None:
     while futures.wait(run.finished, timeout=0.1).not_done and not run.stop.is_set():
         pass
     if run.stop.is_set():
-        run.finisher.downloader.discard()
+        run.downloader.discard()
         return
     words = "not begun: jobs that were not over in time are still running"
     for task in queue:
-        run.finisher.end(task, Failure("timeout" if task.job else "not_submitted", words))
+        end(task, Failure("timeout" if task.job else "not_submitted", words), run)
     for task in tasks:  # each has an object, whatever went wrong
         run.reporter.end(task, Failure("api_error", "it ended without a result"))
 
@@ -225,11 +163,11 @@ def work(queue: deque[Task], run: Run) -> None:
         except Exception as error:  # noqa: BLE001 - a bug of ours must not hide a job
             failure = as_failure(error)
         else:
-            run.finished.append(run.finishing.submit(run.finisher.finish, task))
+            run.finished.append(run.finishers.submit(finish, task, run))
             continue
         if failure.type == "submission_unknown":
             attempt(note_balance, task, run)
-        run.finisher.end(task, failure)
+        end(task, failure, run)
         has_slot = task.job is not None and not task.job.is_final and failure.type != "not_found"
         if run.buyer and has_slot:
             return
@@ -241,32 +179,32 @@ def note_balance(task: Task, run: Run) -> None:
 
 def submit_and_wait(task: Task, run: Run) -> None:
     """Submit and wait, as far as that is needed. Raises Failure, OSError."""
+    options = run.reporter.options
     if run.buyer:
-        if run.retry_failed and task.job and task.job.has_failed:
+        if options.retry_failed and task.job and task.job.has_failed:
             refresh_job(task, run)
             if task.job.has_failed:
                 task.replace_failed_job()
         if task.job is None:
-            patience = run.schedule.max_wait if run.schedule else RETRY_SECONDS
+            patience = options.max_wait if run.waits else RETRY_SECONDS
             with_retry(partial(submit, task, run.buyer), patience, run.stop)
-        if run.schedule is None or (task.job and task.job.has_failed):
+        if not run.waits or (task.job and task.job.has_failed):
             return
-    if run.finisher.is_complete(task):
+    if run.is_complete(task):
         return
     if task.is_earlier and task.job and task.job.is_over:
         refresh_job(task, run)
         if task.job.is_over:
             return
-    if run.schedule:
-        wait(task, run, run.schedule)
+    if run.waits:
+        wait(task, run, Schedule(options.initial_wait, options.interval, options.max_wait))
     else:
         poll_once(task, run)
 
 
 def poll_once(task: Task, run: Run) -> None:
     """Ask for the job; again if that may help. Raises Failure."""
-    job = with_retry(partial(run.client.get_job, task.job_id), RETRY_SECONDS, run.stop)
-    task.set_job(job)
+    task.set_job(with_retry(partial(run.client.get_job, task.job_id), RETRY_SECONDS, run.stop))
 
 
 def refresh_job(task: Task, run: Run) -> None:
@@ -308,10 +246,8 @@ def wait(task: Task, run: Run, schedule: Schedule) -> None:
         except Failure as failure:
             if ends_wait(failure, id_given=run.buyer is None):
                 raise
-            failures, trouble = failures + 1, failure
-            pause = backoff_delay(
-                failures, failure.retry_after, base=schedule.interval, jitter=random.random()
-            )
+            failures, trouble, asked = failures + 1, failure, failure.retry_after
+            pause = backoff_delay(failures, asked, base=schedule.interval, jitter=random.random())
         else:
             failures, trouble = 0, None
             has_changed = task.job is None or task.job.status != job.status

@@ -1,0 +1,40 @@
+"""The flags of all four scripts with their defaults; argparse fills them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Options:
+    """What a command asks for. Times are in seconds; the defaults are Legnext's own schedule."""
+
+    prompt: str | None = None
+    prompts_file: str | None = None
+    job_ids: list[str] | None = None  # [] lists all jobs on record
+    output_dir: Path | None = None
+    again: bool = False  # buy even if there is a record
+    retry_failed: bool = False
+    budget: float | None = None  # USD
+    dry_run: bool = False
+    no_check: bool = False
+    concurrency: int = 6  # what a standard account runs at once
+    wait: bool = False
+    initial_wait: float = 10.0
+    interval: float = 5.0
+    max_wait: float = 180.0
+    quiet: bool = False
+    verbose: bool = False
+    version: bool = False
+    waiting_flags: tuple[str, ...] = ()  # as they were given: ("--max-wait", "60")
+
+    @property
+    def lists_all(self) -> bool:
+        """Whether the jobs are all of a folder."""
+        return self.job_ids == []
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether a total comes after the objects, which are short lines if there is a folder."""
+        return self.prompts_file is not None or self.lists_all
