@@ -49,8 +49,7 @@ class Browser:
             self.page = {"context": self.call("browsingContext.create", type="tab")["context"]}
             return
         page = self.call("Target.createTarget", url="about:blank")["targetId"]
-        session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
-        self.session = {"sessionId": session}
+        self.session = self.call("Target.attachToTarget", targetId=page, flatten=True)
         for domain in ("Network", "Log", "Runtime"):
             self.call(f"{domain}.enable")
 

@@ -54,9 +54,9 @@ open(sys.argv[2], "wb").write(requests.get(sys.argv[1], timeout=30).content)
 """
 BARE_READ = """\
 import json, os, sys
-for entry in os.scandir(sys.argv[1]):
-    if entry.is_dir():
-        json.load(open(os.path.join(entry.path, "job.json"), "rb"))
+for folder, _, names in os.walk(sys.argv[1]):
+    contents = {name: open(os.path.join(folder, name), "rb").read() for name in names}
+    json.loads(contents.get("job.json", "null"))
 """
 # Linux counts a peak of memory from that of the process that forked, so a small one has to do it.
 STARTER = """\
@@ -89,7 +89,6 @@ class Far(Sandbox):
     """A sandbox that meets each request TRIP seconds later."""
 
     def arrive(self, request: Request) -> Fault | None:
-        """Note a request, after its way."""
         time.sleep(TRIP)
         return super().arrive(request)
 
@@ -144,14 +143,12 @@ class Bench:
         return str(directory), str(directory.with_suffix(".txt"))
 
 
-def compare(
-    head: tuple[str, str, float | None],
-    rounds: int,
-    ours: Callable[[], float],
-    theirs: Callable[[], float],
-    unit: str = "s",
-) -> str:
-    """Measure both in turn; return the row: what, against what, target (None: for information)."""
+Head = tuple[str, str, float | None]  # what, against what, target; None: for information
+Measure = Callable[[], float]
+
+
+def compare(head: Head, rounds: int, ours: Measure, theirs: Measure, unit: str = "s") -> str:
+    """Measure both in turn; return the row of the table."""
     what, yardstick, target = head
     pairs = [(ours(), theirs()) for _ in range(rounds)]
     medians = (statistics.median(figures) for figures in zip(*pairs, strict=True))
@@ -161,7 +158,7 @@ def compare(
     return f"| {' | '.join(cells)} |"
 
 
-def start(bench: Bench, head: tuple[str, str, float | None], bare: str, *command: str) -> str:
+def start(bench: Bench, head: Head, bare: str, *command: str) -> str:
     with Sandbox() as box:
         return compare(
             head,
@@ -218,7 +215,7 @@ def known(bench: Bench) -> str:
     directory, prompts = bench.records(bench.size.known)
     with Sandbox() as box:
         line = compare(
-            (f"{bench.size.known:,} known prompts", "their records read", 2.5),
+            (f"{bench.size.known:,} known prompts", "their records and pictures read", 2.5),
             bench.size.rounds,
             lambda: bench.generate(box, "--prompts-file", prompts, "--output-dir", directory)[0],
             lambda: bench.run(box, BARE_READ, directory)[0],

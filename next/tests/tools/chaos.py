@@ -84,7 +84,7 @@ class Campaign:
     def round(self) -> None:
         """Run one to three commands at once while things go wrong; return when all have ended."""
         dice, faults = self.dice, list[Fault]()
-        for _ in range(dice.randint(0, 7)):
+        for _ in range(dice.randint(0, 12)):
             skip, times, wrong = dice.randint(0, 2), dice.randint(1, 2), dice.choice(WRONG)
             faults.append(Fault(dice.choice(ROUTES), skip=skip, times=times, **wrong))
         self.story.append(f"round with {faults}")

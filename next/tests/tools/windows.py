@@ -2,7 +2,7 @@
 # /// script
 # requires-python = ">=3.10"
 # ///
-"""Run scripts and suite on Windows' own Python: `uv run tests/tools/windows.py [TEST_FILE ...]`.
+"""Run the suite on Windows' own Python: `uv run tests/tools/windows.py [TEST_FILE ...]`.
 
 Debian's wine runs it; CPython for Windows and the suite's packages come from PyPI. All but wine
 goes into a temporary folder. Prints a table; exit code 1 if anything failed. Wine is not Windows:
@@ -11,7 +11,6 @@ where a socket has a time-out, it takes a reset for an orderly end, and a test t
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -68,32 +67,11 @@ class Windows:
         null: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         subprocess.run(command.split(), env=self._env, check=False, **null)
 
-    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
+    def start(self, *words: str) -> subprocess.Popen[str]:
         """Start Python in the copy. Its streams are pipes: wine 8 fails with files."""
         command = ["wine", str(self._python / "python.exe"), *words]
         pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        return subprocess.Popen(command, env=self._env | env, cwd=self._copy, text=True, **pipes)
-
-
-def scripts(windows: Windows) -> int:
-    """Run each script once against the sandbox, print how it ended; return how many failed."""
-    server = windows.start("-u", "tests/sandbox.py", "--service-time", "0.5")
-    assert server.stdout
-    env = dict(server.stdout.readline().split()[1].split("=", 1) for _ in range(2))
-    waiting, job_id, failed = ("--interval", "0.5", "--output-dir", "some pictures"), "", 0
-    for script, *words in (
-        ["verify_api_key.py"],
-        ["imagine.py", "a fox", "--output-dir", "some pictures"],
-        ["get_task.py", "JOB_ID", "--wait", *waiting],
-        ["generate_and_wait.py", "a cat", "--initial-wait", "0.5", *waiting],
-    ):
-        args = [job_id if word == "JOB_ID" else word for word in words]
-        process = windows.start(f"scripts/{script}", *args, **env)
-        stdout, stderr = process.communicate(timeout=SECONDS)
-        failed += process.returncode != 0
-        print(f"{script:28} exit {process.returncode}", stderr * bool(process.returncode))
-        job_id = json.loads(stdout).get("job_id", "")
-    return failed
+        return subprocess.Popen(command, env=self._env, cwd=self._copy, text=True, **pipes)
 
 
 def suite(windows: Windows, name: str) -> tuple[Counter[str], list[str]]:
@@ -120,10 +98,8 @@ def main(names: list[str]) -> int:
     names = [Path(name).name for name in names] or sorted(p.name for p in ROOT.glob("tests/test_*"))
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as work:
-        windows = Windows(Path(work))
-        with windows:
-            failed = scripts(windows)
-        print(f"\n{'':28}{''.join(f'{column:>9}' for column in (*COLUMNS, 'seconds'))}")
+        windows, failed = Windows(Path(work)), 0
+        print(f"{'':28}{''.join(f'{column:>9}' for column in (*COLUMNS, 'seconds'))}")
         for name in names:
             began = time.monotonic()
             with windows:  # services of its own: what a test leaves behind ends with them
