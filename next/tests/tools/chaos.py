@@ -96,9 +96,8 @@ class Campaign:
             results = list(pool.map(lambda d: self.start(d.choice([*self.commands]), d), own[1:]))
             person.result()
         self.figures["faults"] += len(faults) - len(self.sandbox.faults)
-        for name in sorted(
-            {*re.findall(r"submit-\w{16}\.json", "".join(r.stdout for r in results))}
-        ):
+        printed = "".join(result.stdout for result in results)
+        for name in sorted({*re.findall(r"submit-[0-9a-f]{16}\.json", printed)}):
             assert (self.out / name).exists(), f"{name} was called unknown, and it is gone"
             if dice.random() < 0.3:  # the user says: submit it again
                 self.dismissed[READ_INTENT((self.out / name).read_text("utf-8"))[0]["prompt"]] += 1
@@ -124,8 +123,8 @@ class Campaign:
         self.announced |= {i for i in self.sandbox.jobs if i in result.stdout + result.stderr}
         if "--prompts-file" in args and 0 <= result.code < 128:
             *lines, total = (body.get("total", body) for body in result.objects)
-            told = [i for body in lines for i in body.get("indexes", [body.get("index")])]
-            assert sorted(told) == [*range(len(prompts))], f"not each prompt once: {line}"
+            indexes = [i for body in lines for i in body.get("indexes", [body.get("index")])]
+            assert sorted(indexes) == [*range(len(prompts))], f"not each prompt once: {line}"
             due = 7 if total["unknown"] else 6 if total["unfinished"] else result.code
             assert result.code == due, f"the exit code should be {due}: {line}"
         return result
@@ -166,7 +165,7 @@ class Campaign:
             most = self.allowed[prompt] + self.dismissed[prompt]
             assert len(paid) <= most, f"{prompt!r}: paid {len(paid)} times, asked {most}: {paid}"
             assert len(paid & lost) <= unknown[prompt], f"{prompt!r}: lost {paid & lost}"
-        self.figures["unknown"] = sum(unknown.values())
+        self.figures.update(jobs=len(self.sandbox.jobs), unknown=sum(unknown.values()))
         for job_id in records.keys() - {job_id for act, job_id in self.acts if act != "rename"}:
             whole, status = records[job_id], self.sandbox.status(job_id)
             assert len(whole) == 5 or status == "failed", f"job {job_id} has only {whole}"
@@ -190,8 +189,7 @@ def main() -> int:
                 figures["violations"] += 1
                 words = f"\n--seed {seed}, {campaign.root}: {type(error).__name__}: {error}"
                 print(words, *campaign.story, words, sep="\n", file=sys.stderr, flush=True)
-            jobs, requests = len(campaign.sandbox.jobs), len(campaign.sandbox.requests)
-            figures.update(campaign.figures, jobs=jobs, requests=requests)
+            figures.update(campaign.figures, requests=len(campaign.sandbox.requests))
             if time.monotonic() > deadline:
                 break
     print(json.dumps({"seed": options.seed, **figures}))

@@ -151,6 +151,7 @@ class Workshop:
         self.folder, self.repository = folder, folder / "repository"
         git = ("git", f"--git-dir={self.repository}/.git", f"--work-tree={release.ROOT}")
         env = self.environment(self.home())
+        self.repository.mkdir()
         for words in (["init", "-q"], ["add", "--all"], ["commit", "-q", "-m", "the working tree"]):
             run((*git, *words), env, folder)
 
