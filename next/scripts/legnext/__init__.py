@@ -1,4 +1,4 @@
-"""What the four scripts share; each module's first line says what it is for."""
+"""What the four scripts share."""
 
 import gc
 import signal
@@ -7,7 +7,7 @@ import sys
 __version__ = "3.0.0"
 
 # Nearly all that a command allocates lives until its end: with the default threshold of 700 objects
-# Python searches for garbage dozens of times while `requests` is imported (measured: 8 ms).
+# Python searches for garbage dozens of times (measured: 8 ms).
 gc.set_threshold(50_000)
 
 # Nothing before this line needs more than Python 3.6, so that an old interpreter prints JSON too.
@@ -25,8 +25,7 @@ received_signals = []  # type: list[str]
 def note_signals() -> None:
     """From now on only note signals; one that is ignored stays ignored (`nohup`, `&`).
 
-    A handler only appends: it may run while the main thread holds any lock. The scripts call this
-    before their other imports, during which Python would answer Ctrl-C with a traceback.
+    A handler only appends: it may run while the main thread holds any lock.
     """
     for name in SIGNALS:
         number = getattr(signal, name, None)

@@ -4,13 +4,11 @@ A submit costs money and has no idempotency key: once it may have arrived, it is
 
 What real networks and clients taught:
 - The exceptions of requests do not say whether a request was sent: "Connection aborted" after a
-  submit is a ConnectionError, like a refused connection. `RequestBody.started` does say it.
+  submit is a ConnectionError, like a refused connection. `RequestBody.started` says it.
 - A gateway may close an idle connection just as a submit leaves: each submit gets a new one.
 - A link that was down for 20 s lost six of six answers with a timeout of 30 s, none with 90 s.
-- Answers that were cut short, mislabelled or not JSON still had the id of a paid job in them.
+- Answers that were cut short, mislabelled or no JSON still had the id of a paid job in them.
 """
-
-from __future__ import annotations
 
 import contextlib
 import io
@@ -23,39 +21,37 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from legnext import transport
+from legnext.budget import usd
 from legnext.errors import Failure
-from legnext.job import JOB_ID, MODERATION, Job, error_words, is_number, mapping, parse_job
+from legnext.job import JOB_ID, MODERATION, Job, error_words, mapping, parse_job
 from legnext.settings import api_key
 
-SUBMIT_PATH, BALANCE_PATH = "/api/v1/diffusion", "/api/account/balance"
+SUBMIT_PATH = "/api/v1/diffusion"
 BALANCE_KEYS = ("account_id", "balance_usd", "available_credits", "available_points")
 SUBMIT_SECONDS = 90.0  # in all: other commands wait for the lock while a submit is out
 BALANCE_SECONDS = 5.0  # for the check before a submit
-GET_SECONDS, MIN_GET_SECONDS = 15.0, 5.0  # the latter even if less is left until a deadline
+GET_SECONDS, MIN_GET_SECONDS = 15.0, 5.0  # the latter even if less is left
 RETRY_SECONDS = 20.0  # how long a single request is tried again
-MAX_TRIES = 4
-MAX_PAUSE = 30.0
+MAX_TRIES, MAX_PAUSE = 4, 30.0
 MAX_BYTES = 4_000_000  # a real answer has a few KB
 CHUNK = 16  # urllib3 drops the piece in which a body breaks off
-JOB_ID_FIELD = re.compile(rf'"job_id"\s*:\s*"({JOB_ID.pattern})"', re.ASCII)
+JOB_ID_FIELD = re.compile(rf'"job_id"\s*:\s*"({JOB_ID.pattern})"')
 REDIRECTS = (301, 302, 303, 307, 308)
-ERROR_TYPES = {
+ERROR_TYPES = {  # by status, or its first digit
     **dict.fromkeys(REDIRECTS, "setup_error"),
     **dict.fromkeys((400, 413, 422), "invalid_request"),
     401: "invalid_api_key",
     402: "insufficient_balance",
     403: "forbidden",
     404: "not_found",
-    408: "server_error",
+    4: "api_error",
     429: "rate_limited",
+    **dict.fromkeys((408, 5), "server_error"),
 }
 Result = TypeVar("Result")
-
-
-# --- What may be sent again
 
 
 def may_have_created_job(status: int) -> bool:
@@ -75,10 +71,7 @@ def is_transient(status: int) -> bool:
 def backoff_delay(
     failures: int, retry_after: float | None = None, *, base: float = 1.0, jitter: float = 0.0
 ) -> float:
-    """Return the seconds to wait after so many failures in a row, at most MAX_PAUSE.
-
-    They double from `base`, less up to half by `jitter` (0 to 1); at least Retry-After.
-    """
+    """Return the seconds to wait after so many failures in a row; `jitter`: 0 to 1."""
     delay = min(base * 2.0 ** min(failures - 1, 16), MAX_PAUSE) * (1 - jitter / 2)
     return max(delay, min(retry_after or 0.0, MAX_PAUSE))
 
@@ -97,26 +90,18 @@ def with_retry(call: Callable[[], Result], seconds: float, stop: threading.Event
                 raise
             delay = backoff_delay(tries, failure.retry_after, jitter=random.random())
         if stop.wait(min(delay, left)):
-            raise Failure("interrupted", "stopped while waiting to try again")
-
-
-# --- One request
+            raise Failure("interrupted", "stopped before another try")
 
 
 class RequestBody(io.BytesIO):
-    """A request body that knows whether reading it has begun.
+    """A request body. It is read once the connection is up: if it never was, nothing arrived.
 
-    It is read once the connection is up: if it never was, the request cannot have arrived.
+    Whoever cancels looks at `started` afterwards: it is seen to have started, or is not sent.
     """
 
-    started = False
-    is_cancelled = False
+    started = is_cancelled = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next piece to send. Raises TimeoutError if it is too late for that.
-
-        Whoever cancels looks at `started` afterwards: a body is seen to have started, or not sent.
-        """
         self.started = True
         if self.is_cancelled:
             raise TimeoutError("no connection in time")
@@ -125,35 +110,28 @@ class RequestBody(io.BytesIO):
 
 @dataclass
 class Exchange:
-    """One request, and what has come back of it so far."""
+    """What has come back of one request so far."""
 
-    method: str
-    url: str
-    key: str = field(repr=False)
     status: int = 0  # 0: no answer
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytearray = field(default_factory=bytearray)
     error: Exception | None = None
-    began: float = field(default_factory=time.monotonic)
 
-    def perform(self, session: Any, seconds: float, body: RequestBody | None = None) -> None:
+    def perform(self, session: Any, method: str, url: str, options: dict[str, Any]) -> None:
         """Send the request and receive the answer. Errors are noted, never raised."""
-        headers = {"x-api-key": self.key, "Content-Type": "application/json"}
-        options = {"data": body, "headers": headers, **transport.request_options(seconds)}
         try:
-            with session.request(self.method, self.url, **options) as response:
+            with session.request(method, url, **options) as response:
                 self.headers, self.status = response.headers, response.status_code
                 for chunk in response.raw.stream(CHUNK, decode_content=False):
                     self.content += chunk
-                    if len(self.content) > MAX_BYTES or time.monotonic() > self.began + seconds:
-                        raise TimeoutError("the answer is too large, or takes too long")
+                    if len(self.content) > MAX_BYTES:
+                        raise ValueError("the answer is too large")
         except Exception as error:  # noqa: BLE001 - OSError, ValueError and urllib3's own too
             self.error = error
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An answer of the API without the key in it; status 0 if there was none."""
+class Answer(NamedTuple):
+    """What an exchange came to, without the key in it."""
 
     status: int
     text: str
@@ -164,7 +142,7 @@ class Answer:
 def read_answer(exchange: Exchange) -> Answer:
     """Judge what has arrived. A body that is whole JSON counts, however it ended."""
     status, failure = exchange.status, None
-    text, body = parse(bytes(exchange.content))
+    text, body = parse_body(bytes(exchange.content))
     if status < 300 and isinstance(body, dict) and "job_id" not in body:
         code = body.get("code")  # an envelope has its own
         status = code if isinstance(code, int) and 400 <= code < 600 else status
@@ -179,8 +157,8 @@ def read_answer(exchange: Exchange) -> Answer:
     return Answer(status, text, body, failure)
 
 
-def parse(content: bytes) -> tuple[str, object]:
-    """Return a body as text and as JSON (None if it is none), both without the key."""
+def parse_body(content: bytes) -> tuple[str, object]:
+    """Return a body as text and as JSON, or None, both without the key."""
     with contextlib.suppress(zlib.error):  # packed although we asked for "identity"
         content = zlib.decompressobj(47).decompress(content, MAX_BYTES)
     text = content.decode("utf-8", "replace")
@@ -200,10 +178,8 @@ def redact(text: str) -> str:
 
 def status_failure(status: int, headers: Mapping[str, str], text: str, body: object) -> Failure:
     """Return the Failure for a status that is not 2xx."""
-    other = "server_error" if status >= 500 else "api_error" if status >= 400 else "bad_response"
-    type_ = ERROR_TYPES.get(status, other)
+    type_ = ERROR_TYPES.get(status) or ERROR_TYPES.get(status // 100, "bad_response")
     message = error_words(body)[1][:1000] or f"HTTP {status}"
-    message += "" if body is not None else " with a body that is not JSON"
     is_html = text.lstrip()[:1] == "<" or "html" in headers.get("Content-Type", "").lower()
     if status in REDIRECTS:
         message = f"HTTP {status}: redirected to {headers.get('Location', '')[:200]!r}"
@@ -211,60 +187,43 @@ def status_failure(status: int, headers: Mapping[str, str], text: str, body: obj
         type_, message = "bad_response", f"a gateway answered, not the API: {message}"
     elif status in (400, 403) and MODERATION.search(message):
         type_ = "content_rejected"
-    wait = None
-    with contextlib.suppress(Exception):  # no Retry-After, or not a valid one
-        wait = transport.parse_retry_after(headers["Retry-After"])
+    seconds = headers.get("Retry-After", "")  # a date, which few servers send, counts as none
+    wait = min(float(seconds), 1e9) if seconds.isdecimal() else None
     return Failure(type_, message, code=status, retry_after=wait, transient=is_transient(status))
 
 
-# --- The three calls
-
-
 class Client:
-    """The Legnext API. `log` gets a line per exchange, without the key. Threads may share it.
-
-    Without a key or without `requests`, every call raises the Failure that says so.
-    """
+    """The Legnext API. `log` gets a line per exchange, without the key. Threads may share it."""
 
     def __init__(self, url: str, log: Callable[[str], None] | None = None) -> None:
         self._url, self._log = url, log
 
     def balance(self, seconds: float = GET_SECONDS) -> dict[str, Any]:
-        """Return the account's numbers. One try. Raises Failure."""
-        return self._get(BALANCE_PATH, seconds, parse_balance)
+        """Return the account's numbers, after one try. Raises Failure."""
+        return self._get("/api/account/balance", seconds, parse_balance)
 
     def balance_usd(self) -> float | None:
         """Return the balance in USD, None if the answer has none. Raises Failure."""
-        usd = self.balance(BALANCE_SECONDS).get("balance_usd")
-        return float(usd) if is_number(usd) else None
+        return usd(self.balance(BALANCE_SECONDS).get("balance_usd"))
 
     def get_job(self, job_id: str, left: float = GET_SECONDS) -> Job:
-        """Return the job. One try, which takes little longer than the seconds left."""
+        """Return the job, after one try of about the seconds left. Raises Failure."""
         seconds = min(GET_SECONDS, max(left, MIN_GET_SECONDS))
         return self._get(f"/api/v1/job/{job_id}", seconds, lambda body: parse_job(body, job_id))
 
     def submit(self, prompt: str) -> Job:
-        """Send one POST and return the new job. It is never repeated here.
+        """Send one POST and return the new job.
 
-        Raises Failure `submission_unknown` if a job may exist nevertheless. Any other Failure says
-        that none was created; if it is transient (no connection, 429) another try makes sense.
+        Raises Failure `submission_unknown` if a job may exist nevertheless. Any other Failure means
+        that none was created; a transient one (no connection, 429) may pass.
         """
-        body, session = RequestBody(json.dumps({"text": prompt}).encode()), transport.new_session()
-        exchange = Exchange("POST", self._url + SUBMIT_PATH, api_key())
-        args = (session, SUBMIT_SECONDS, body)
-        # A thread of its own: no timeout of requests ends a name look-up or a trickle of headers.
-        sender = threading.Thread(target=exchange.perform, args=args, daemon=True)
-        sender.start()
-        sender.join(SUBMIT_SECONDS)
-        if sender.is_alive():
-            body.is_cancelled = True
-            exchange.error = TimeoutError(f"no whole answer within {SUBMIT_SECONDS:g} s")
-        answer = self._read(exchange)
+        body = RequestBody(json.dumps({"text": prompt}).encode())
+        answer = self._send(SUBMIT_PATH, SUBMIT_SECONDS, body)
         if job := submitted_job(answer):
             return job
-        failure = answer.failure or Failure("bad_response", f"{answer.text[:200]!r}")
+        failure = answer.failure or Failure("bad_response", repr(answer.text[:200]))
         if body.started and may_have_created_job(answer.status):
-            words = f"the submit was sent, but no job id came back: {failure.message}"
+            words = f"it was sent, but no job id came back: {failure.message}"
             raise Failure("submission_unknown", words, code=answer.status or None)
         raise failure
 
@@ -273,34 +232,45 @@ class Client:
         return transport.new_session()
 
     def _get(self, path: str, seconds: float, parse: Callable[[object], Result]) -> Result:
-        exchange = Exchange("GET", self._url + path, api_key())
-        exchange.perform(self._session, seconds)
-        answer = self._read(exchange)
+        answer = self._send(path, seconds)
         if answer.failure:
             raise answer.failure
         try:
             return parse(answer.body)
         except ValueError as error:
-            words = f"the answer is not of the documented shape: {error}"
+            words = f"the answer is not as documented: {error}"
             raise Failure("bad_response", words, code=answer.status, transient=True) from None
 
-    def _read(self, exchange: Exchange) -> Answer:
+    def _send(self, path: str, seconds: float, body: RequestBody | None = None) -> Answer:
+        began, exchange = time.monotonic(), Exchange()
+        method, url = "POST" if body else "GET", self._url + path
+        headers = {"x-api-key": api_key(), "Content-Type": "application/json"}
+        options = {"data": body, "headers": headers, **transport.request_options(seconds)}
+        args = (transport.new_session() if body else self._session, method, url, options)
+        # A thread of its own: no timeout of requests ends a name look-up or a trickle of headers.
+        # One that is late is left alone: no body leaves any more, and its answer is not read.
+        sender = threading.Thread(target=exchange.perform, args=args, daemon=True)
+        sender.start()
+        sender.join(seconds)
+        if sender.is_alive():
+            exchange.error = TimeoutError(f"no whole answer within {seconds:g} s")
+        if body:
+            body.is_cancelled = True
         answer = read_answer(exchange)
         if self._log:
-            took = 1000 * (time.monotonic() - exchange.began)
-            failure = answer.failure.message if answer.failure else ""
-            result = f"{answer.status} {answer.text}" if answer.status else failure
-            line = f"{exchange.method} {exchange.url} {took:.0f} ms: {result}"
+            took = 1000 * (time.monotonic() - began)
+            result = answer.text or (answer.failure and answer.failure.message)
+            line = f"{method} {url} {took:.0f} ms: {answer.status or ''} {result}"
             self._log(" ".join(line.split())[:4000])
         return answer
 
 
 def submitted_job(answer: Answer) -> Job | None:
-    """Return the new job if the answer names exactly one, whatever else is wrong with it."""
-    found = set(JOB_ID_FIELD.findall(answer.text))
-    if len(found) != 1:
+    """Return the new job if exactly one is named, whatever else is wrong with the answer."""
+    job_ids = set(JOB_ID_FIELD.findall(answer.text))
+    if len(job_ids) != 1:
         return None
-    job_id = found.pop()
+    job_id = job_ids.pop()
     with contextlib.suppress(ValueError):
         return parse_job(answer.body, job_id)
     return Job(job_id, "pending")

@@ -1,12 +1,10 @@
 """May this be bought? The run's budget, the user's own daily limit, the balance: pure functions.
 
-Prices are in USD; None is a price that is not known, and is never guessed.
+Prices are in USD, None if they are not known: they are never guessed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from legnext.errors import Failure
@@ -23,7 +21,7 @@ class Block:
     """Why nothing may be bought, and the numbers that say so."""
 
     failure: Failure
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any]
 
 
 def total(prices: Prices) -> float | None:
@@ -41,20 +39,20 @@ def affordable(prices: Prices, limit: float) -> int:
 
 
 def over_limit(prices: Prices, limit: float, name: str, spent: float = 0.0) -> Block | None:
-    """Return why the prices do not fit into a limit that the user has set, or None if they do."""
+    """Return why the prices do not fit into a limit of the user's, None if they do."""
     price = total(prices)
     if price is not None and price + spent <= limit + ROUNDING:
         return None
     words = "a price is not documented" if price is None else f"the price is {price:g} USD"
     words += f", {name} is {limit:g} USD"
     words += f", of which {spent:g} USD were spent in the last 24 hours" if spent else ""
-    facts = {"price_usd": price, "budget_usd": limit}
-    facts["affordable"] = affordable(prices, limit - spent)
+    left = affordable(prices, limit - spent)
+    facts = {"price_usd": price, "budget_usd": limit, "affordable": left}
     return Block(Failure("over_budget", words), facts)
 
 
 def over_balance(prices: Prices, balance: float) -> Block | None:
-    """Return why the balance does not cover the prices, or None if it does or may do."""
+    """Return why the balance does not cover the prices, None if it does or may do."""
     price = total(prices)
     if price is None or price <= balance + ROUNDING:
         return None
@@ -65,16 +63,12 @@ def over_balance(prices: Prices, balance: float) -> Block | None:
 
 def spent_today(jobs: Iterable[dict[str, Any]], submits: Iterable[dict[str, Any]]) -> float:
     """Return what the last 24 hours cost, or will: jobs on record, submits of unknown outcome."""
-    costs = [(record.get("submitted_at"), known_cost(record)) for record in jobs]
-    costs += [(submit.get("submitted_at"), usd(submit.get("price_usd"))) for submit in submits]
-    ages = [(age_seconds(at), cost) for at, cost in costs]
-    return round(sum(c for age, c in ages if c and age is not None and age < DAY_SECONDS), 3)
-
-
-def known_cost(record: dict[str, Any]) -> float | None:
-    """Return what a job on record did cost, or its price while that is not known."""
-    cost = recorded_job(record).cost_usd
-    return usd(record.get("price_usd")) if cost is None else cost
+    spent = 0.0
+    for record in [*jobs, *submits]:
+        age, cost = age_seconds(record.get("submitted_at")), recorded_job(record).cost_usd
+        if age is not None and age < DAY_SECONDS:
+            spent += (usd(record.get("price_usd")) or 0.0) if cost is None else cost
+    return round(spent, 3)
 
 
 def usd(value: object) -> float | None:

@@ -1,6 +1,4 @@
-"""The command line: flags, prompts from an argument, stdin or a file, signals, the exit code."""
-
-from __future__ import annotations
+"""The command line: flags, prompts (argument, stdin or file), signals, the exit code."""
 
 import argparse
 import codecs
@@ -12,77 +10,73 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent import futures
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from legnext import __version__, received_signals
-from legnext.errors import EXIT_CODES, Failure, as_failure
+from legnext import SIGNALS, __version__, received_signals, workflow
+from legnext.errors import EXIT_CODES, Exit, Failure
+from legnext.finish import attempt
 from legnext.options import Options
 from legnext.parameters import BY_NAME, PICTURE_SUFFIXES
-from legnext.report import Reporter
+from legnext.plan import Prompts
+from legnext.prompt import why_impossible
+from legnext.report import Reporter, write
 from legnext.settings import parse_usd
 
 MAX_SECONDS = 86_400.0
 MAX_CONCURRENCY = 64
-MAX_INPUT_BYTES = 64_000_000
 SUBMIT_GRACE_SECONDS = 5.0  # for the answer to a submit that is out when a signal comes
 GRACE_SECONDS = 0.5  # for everything else
-CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")
-OTHER_KINDS = {  # what the first line of a file that is no list of prompts looks like
+LAST_SECONDS = 10.0  # for all of it: writing may take forever if nobody reads stdout
+OTHER_KINDS = {  # lines of a file that is no list of prompts
     r"\{\\rtf": "RTF",
     r"(?i)<(!doctype|html|\?xml)": "HTML",
-    r"---\s*$": "a file with front matter",
+    r"---\s*$": "Markdown with front matter or a rule",
+    r"```|~~~": "Markdown with a code fence",
     r"\[\s*([\"\[{]|$)": "one JSON document",
 }
 
-Work = Callable[[Options, Reporter, threading.Event], None]
-
-
-# --- Flags
+Work = Callable[[Reporter], None]
 
 
 def seconds(value: str) -> float:
     """Return a number of seconds. Raises Failure `usage`."""
-    number = float(value) if re.fullmatch(r"\d*\.?\d+", value, re.ASCII) else MAX_SECONDS + 1
-    if number > MAX_SECONDS:
-        raise Failure("usage", f"{value!r} is not a number of seconds up to {MAX_SECONDS:g}")
-    return number
+    if re.fullmatch(r"\d*\.?\d+", value, re.ASCII) and float(value) <= MAX_SECONDS:
+        return float(value)
+    raise Failure("usage", f"{value!r} is not a number of seconds up to {MAX_SECONDS:g}")
 
 
 def jobs_at_once(value: str) -> int:
     """Return a number of jobs. Raises Failure `usage`."""
-    if not (re.fullmatch(r"\d{1,3}", value, re.ASCII) and 1 <= int(value) <= MAX_CONCURRENCY):
-        raise Failure("usage", f"--concurrency takes a whole number from 1 to {MAX_CONCURRENCY}")
-    return int(value)
-
-
-def usd(value: str) -> float:
-    """Return an amount of money. Raises Failure `usage`."""
-    return parse_usd(value, "--budget")
+    if re.fullmatch(r"\d+", value, re.ASCII) and 1 <= float(value) <= MAX_CONCURRENCY:
+        return int(value)
+    raise Failure("usage", f"--concurrency takes a whole number from 1 to {MAX_CONCURRENCY}")
 
 
 def directory(value: str) -> Path:
     """Return an absolute path. Raises Failure `usage`."""
-    if not value or any("\ud800" <= c <= "\udfff" for c in value):
-        raise Failure("usage", "--output-dir is empty, or not valid Unicode")
-    if Path(value).suffix[1:].lower() in PICTURE_SUFFIXES:
-        raise Failure("usage", f"--output-dir {value!r} looks like a picture: name a folder")
+    if not value or Path(value).suffix[1:].lower() in PICTURE_SUFFIXES:
+        raise Failure("usage", f"--output-dir {value!r} names no folder")
     try:
+        value.encode()
         return Path(os.path.abspath(os.path.expanduser(value)))
-    except OSError as error:
-        raise Failure("usage", f"the working directory is gone: {error}") from None
+    except (UnicodeError, OSError) as error:  # OSError: the working directory is gone
+        raise Failure("usage", f"--output-dir cannot be used: {error}") from None
 
 
-SAVED = "prompts already bought there are reused; without it you get links that expire"
-AGAIN = "every run with --again costs again; to continue a job use the `resume` command"
 # fmt: off
 FLAGS: dict[str, tuple[str, str, Callable[[str], object] | None]] = {  # help, unit, reader of it
-    "--output-dir": (f"folder for pictures; {SAVED}", "DIR", directory),
+    "--output-dir": ("folder for pictures; prompts already bought there are reused; without it you "
+        "get links that expire", "DIR", directory),
     "--prompts-file": ("one prompt per line, or JSON Lines; - for stdin", "FILE", str),
-    "--again": (f"buy another set; {AGAIN}", "", None),
+    "--again": ("buy another set; every run with --again costs again; to continue a job use the "
+        "`resume` command", "", None),
     "--retry-failed": ("buy jobs again that are on record as failed", "", None),
-    "--budget": ("submit nothing if it would cost more, or if a price is not known", "USD", usd),
+    "--budget": ("submit nothing if it would cost more, or if a price is not known", "USD",
+        partial(parse_usd, name="--budget")),
     "--concurrency": ("jobs that may be unfinished at once", "JOBS", jobs_at_once),
     "--wait": ("wait until each job is over", "", None),
     "--initial-wait": ("seconds before the first status check", "SECONDS", seconds),
@@ -103,16 +97,18 @@ PROMPT = "the whole prompt, in quotes; - for stdin"
 class Parser(argparse.ArgumentParser):
     """A parser that fills in Options and never guesses at a shortened flag."""
 
-    def __init__(self, words: str | None, codes: str, flags: Iterable[str], *examples: str) -> None:
-        """`codes`: the exit codes of this script. The examples run as printed."""
+    def __init__(self, about: str | None, codes: str, flags: tuple[str, ...], *examples: str):
+        """`codes`: its exit codes but for signals. The examples run as printed."""
+        codes += " 129 130 143"
         lines = ["exit codes:", *(f"  {c:<4}{EXIT_CODES[int(c)]}" for c in codes.split())]
         super().__init__(
-            description=words,
+            description=about,
             epilog="\n".join([*lines, "", "examples:", *(f"  {line}" for line in examples)]),
             formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=100),
             allow_abbrev=False,
         )
-        for flag in (*flags, "--version", "--quiet", "--verbose"):
+        self.flags = (*flags, "--version", "--quiet", "--verbose")
+        for flag in self.flags:
             help_, unit, read = FLAGS[flag]
             if read is None:
                 self.add_argument(flag, action="store_true", help=help_)
@@ -122,8 +118,7 @@ class Parser(argparse.ArgumentParser):
             self.add_argument(flag, metavar=unit, type=read, help=help_)
 
     def error(self, message: str) -> NoReturn:
-        # argparse quotes values, which may be a key.
-        raise Failure("usage", re.sub(r"(['\"]).*\1", "…", message))
+        raise Failure("usage", re.sub(r"(['\"]).*\1", "…", message))  # a value may be a key
 
     def parse(self, argv: list[str]) -> Options:
         """Return the options. Raises Failure `usage`, which never quotes an unknown value."""
@@ -137,59 +132,66 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def _leftover(self, options: Options, extra: list[str], argv: list[str]) -> Failure:
-        """Return the Failure for arguments that are left over: an unknown flag, or a prompt."""
-        flags = [word for word in extra if re.match("-.*[A-Za-z]", word)]
-        unknown = [word for word in flags if word.lstrip("-") not in BY_NAME]
-        if unknown:
-            name = re.match("--[A-Za-z][A-Za-z_-]{0,20}(?![^=])|-[A-Za-z]", unknown[0])
-            shown = name[0] if name else "a flag"
-            known = [flag for flag in self._option_string_actions if flag.startswith("--")]
-            close = difflib.get_close_matches(shown.replace("_", "-").lower(), known, 1)
+        """Return the Failure for what is left over: an unknown flag, or a prompt."""
+        for word in extra:
+            if word.lstrip("-") in BY_NAME or not re.match("-.*[A-Za-z]", word):
+                continue
+            found = re.match("--[A-Za-z][A-Za-z_-]{0,20}(?![^=])|-[A-Za-z]", word)
+            name = found[0] if found else ""
+            close = difflib.get_close_matches(name.replace("_", "-").lower(), self.flags, 1)
             hint = f"Did you mean {close[0]}?" if close else ""
-            return Failure("usage", f"unknown flag {shown}", hint=hint)
-        if not any(action.dest == "prompt" for action in self._actions):
-            return Failure("usage", f"{len(extra)} arguments too many")
+            return Failure("usage", f"unknown flag {name}", hint=hint)
+        if options.prompt is None:
+            return Failure("usage", "too many arguments")
         parts = [word for word in argv if word in (options.prompt, "--version", *extra)]
         hint = f"Put the whole prompt in quotes, as one argument: {shlex.quote(' '.join(parts))}."
         return Failure("usage", "the prompt is not in quotes", hint=hint)
 
 
-# --- Prompts
-
-
-def read_prompt(argument: str) -> list[tuple[str, str]]:
-    """Return the prompt of the argument, or of stdin if it is `-`. Raises Failure."""
-    if argument == "-":
-        return [(read_text("-", "stdin"), "")]
-    if "\0" not in argument and os.path.isfile(argument):
+def read_prompts(options: Options) -> Prompts:
+    """Return each prompt with the name of its folder, "" if it has none. Raises Failure."""
+    prompt, path = options.prompt, options.prompts_file
+    if path is not None and prompt is None:
+        return parse_prompts(read_text(path))
+    if path is not None or prompt is None:
+        raise Failure("usage", "give either one PROMPT, in quotes, or --prompts-file FILE")
+    if prompt != "-" and os.path.isfile(prompt):
         hint = "For the prompts in a file: generate_and_wait.py --prompts-file FILE."
-        raise Failure("usage", f"{argument!r} is a file, not a prompt", hint=hint)
-    return [(argument, "")]
+        raise Failure("usage", f"{prompt!r} is a file, not a prompt", hint=hint)
+    return [(read_text("-") if prompt == "-" else prompt, "")]
 
 
-def read_prompts(path: str) -> list[tuple[str, str]]:
-    """Return (prompt, name) for each line of a file, or of stdin if it is `-`. Raises Failure."""
-    lines = re.split("\r\n|\r|\n", read_text(path, "the prompts file"))
-    stripped = [(n, line.strip(" \t\ufeff")) for n, line in enumerate(lines, 1)]
+def imagine(reporter: Reporter) -> None:
+    """Submit the prompt, unless it is on record. Raises Failure."""
+    workflow.buy(read_prompts(reporter.options), reporter)
+
+
+def generate(reporter: Reporter) -> None:
+    """Make the pictures of one prompt, or of each prompt in a file. Raises Failure."""
+    reporter.options.wait = True
+    imagine(reporter)
+
+
+def parse_prompts(text: str) -> Prompts:
+    """Return (prompt, name) for each line of a prompts file. Raises Failure."""
+    lines = enumerate(re.split("\r\n|\r|\n", text), 1)
+    stripped = [(n, line.strip(" \t\ufeff")) for n, line in lines]
     numbered = [(n, line) for n, line in stripped if line and not line.startswith("#")]
+    for n, line in numbered:
+        if why := why_impossible(line, len(line)):  # a control character
+            raise not_a_list(n, why)
+        for pattern, kind in OTHER_KINDS.items():
+            if re.match(pattern, line):
+                raise not_a_list(n, f"this looks like {kind}")
     if not numbered:
         raise Failure("usage", "the prompts file has no prompt in it")
-    for n, line in numbered:
-        if odd := CONTROL.search(line):
-            raise not_a_list(n, f"a control character, U+{ord(odd[0]):04X}")
-        if line.startswith(("```", "~~~")):
-            raise not_a_list(n, "this looks like Markdown with a code fence")
-    first, start = numbered[0]
-    for pattern, kind in OTHER_KINDS.items():
-        if re.match(pattern, start):
-            raise not_a_list(first, f"this looks like {kind}")
-    if start.startswith("{"):
+    if numbered[0][1].startswith("{"):
         return [parse_json_line(n, line) for n, line in numbered]
     return [(line, "") for _, line in numbered]
 
 
 def parse_json_line(n: int, line: str) -> tuple[str, str]:
-    """Return the (prompt, name) of line number `n`. Raises Failure."""
+    """Return the prompt and the name in line number `n`. Raises Failure."""
     try:
         body = json.loads(line)
         prompt, name = body["prompt"], body.get("name", "")
@@ -202,69 +204,62 @@ def parse_json_line(n: int, line: str) -> tuple[str, str]:
 
 def not_a_list(n: int, why: str) -> Failure:
     hint = "Write one prompt per line, as plain text in UTF-8."
-    return Failure("invalid_prompt", f"the prompts file, line {n}: {why}", hint=hint)
+    return Failure("invalid_prompt", f"line {n} of the input: {why}", hint=hint)
 
 
-def read_text(path: str, what: str) -> str:
-    """Return a file or stdin as text: UTF-8, or UTF-16 with a byte order mark. Raises Failure."""
+def read_text(path: str) -> str:
+    """Return a file, or stdin (-): UTF-8, or UTF-16 with a byte order mark. Raises Failure."""
     try:
-        if path == "-":
-            content = sys.stdin.buffer.read(MAX_INPUT_BYTES) if sys.stdin else b""
-        else:
-            content = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise Failure("file_error", f"{what} cannot be read: {error}") from None
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except (OSError, ValueError, AttributeError) as error:  # AttributeError: sys.stdin is None
+        raise Failure("file_error", f"the input cannot be read: {error}") from None
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return content.decode("utf-16" if wide else "utf-8")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        words = f"{what}, line {line}: not UTF-8"
-        raise Failure("invalid_prompt", words, hint="Save it as UTF-8.") from None
-
-
-# --- The run
+        raise not_a_list(content.count(b"\n", 0, error.start) + 1, "not UTF-8") from None
 
 
 def main(parser: Parser, work: Work) -> NoReturn:
-    """Do the work in a thread; when it is over, or a signal comes, print what is left and exit."""
-    argv, reporter, stop = sys.argv[1:], Reporter(Options()), threading.Event()
+    """Run, in a thread: this one only sees to it that a signal ends the process in any case."""
+    runner = threading.Thread(target=run, args=(parser, work), daemon=True)
+    runner.start()
+    while runner.is_alive() and not received_signals:
+        runner.join(0.1)
+    runner.join(LAST_SECONDS)
+    os._exit(SIGNALS[received_signals[0]] if received_signals else Exit.RETRY)
+
+
+def run(parser: Parser, work: Work) -> NoReturn:
+    """Do the work in a thread; once it is over, or a signal comes, print what is left and exit."""
+    argv, reporter = sys.argv[1:], Reporter(Options())
     if "-h" in argv or "--help" in argv:
-        print(parser.format_help(), end="", flush=True)  # noqa: T201
-        os._exit(0)
+        os._exit(Exit.DONE if write(sys.stdout, parser.format_help()) else Exit.RETRY)
     if argv == ["--version"]:
         reporter.show({"version": __version__})
         os._exit(reporter.finish())
     try:
         reporter = Reporter(parser.parse(argv))
     except Failure as failure:
-        reporter.fail(failure, {})
+        reporter.show({}, failure)
         os._exit(reporter.finish())
-    worker = threading.Thread(target=carry_out, args=(work, reporter, stop), daemon=True)
-    worker.start()
-    while worker.is_alive() and not received_signals:
-        worker.join(0.1)
+    result = futures.ThreadPoolExecutor(1).submit(attempt, work, reporter)
+    while not result.done() and not received_signals:
+        futures.wait([result], timeout=0.1)
         reporter.tick()
-    if received_signals:
-        reporter.signal = received_signals[0]
-        stop.set()
-        wait_for(worker, reporter)
-        reporter.interrupt()
-    os._exit(reporter.finish())  # no request or thread that is given up may hold it up
+    if not result.done():
+        reporter.stop.set()
+        wait_for(result, reporter)
+        os._exit(reporter.interrupt(received_signals[0]))
+    if why := result.result():
+        reporter.show({}, why)
+    os._exit(reporter.finish())  # whatever other threads still do
 
 
-def carry_out(work: Work, reporter: Reporter, stop: threading.Event) -> None:
-    """Do the work; print why it failed, if not for one of its tasks."""
-    try:
-        work(reporter.options, reporter, stop)
-    except Exception as error:  # noqa: BLE001 - a bug of ours becomes an error object
-        reporter.fail(as_failure(error), {})
-
-
-def wait_for(worker: threading.Thread, reporter: Reporter) -> None:
-    """Give the work a moment to stop, and a submit that is out some seconds for its answer."""
+def wait_for(result: futures.Future[Failure | None], reporter: Reporter) -> None:
+    """Give the work a moment to stop, or a submit that is out some seconds."""
     began, grace = time.monotonic(), GRACE_SECONDS
-    while worker.is_alive() and time.monotonic() - began < grace:
-        worker.join(0.02)
+    while not result.done() and time.monotonic() - began < grace:
+        futures.wait([result], timeout=0.02)
         is_out = any(task.is_submitting for task in reporter.tasks)
         grace = SUBMIT_GRACE_SECONDS if is_out else GRACE_SECONDS

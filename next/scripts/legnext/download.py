@@ -1,41 +1,31 @@
 """Pictures: downloaded whole or not at all, and found on disk. Their host never sees the key."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import re
-import secrets
 import struct
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from legnext.api import with_retry
+from legnext.api import is_transient, with_retry
 from legnext.errors import Failure
 from legnext.job import Job
 from legnext.settings import why_url_refused
-from legnext.transport import connection_failure, is_network_error, new_session, request_options
+from legnext.transport import connection_failure, new_session, request_options
 
-
-class Format(NamedTuple):
-    """How a picture's file is known: its extension follows its bytes."""
-
-    start: bytes  # a pattern
-    end: bytes = b""  # a mark that a whole one has
-
-
-FORMATS = {
-    "png": Format(rb"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
-    "jpg": Format(rb"\xff\xd8\xff", b"\xff\xd9"),
-    "webp": Format(rb"RIFF....WEBP"),
-    "gif": Format(rb"GIF8[79]a"),
-    "avif": Format(rb"....ftypavif"),
+FORMATS = {  # by extension: how a file begins (a pattern), and a mark that a whole one has
+    "png": (rb"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
+    "jpg": (rb"\xff\xd8\xff", b"\xff\xd9"),
+    "webp": (rb"RIFF....WEBP", b""),
+    "gif": (rb"GIF8[79]a", b""),
+    "avif": (rb"....ftypavif", b""),
 }
 OURS = re.compile(rf"(grid|\d\d?)\.({'|'.join(FORMATS)})")
-HEAD_BYTES = 24  # enough for every `start`, and for the size of a PNG
+HEAD_BYTES = 24  # enough for every beginning, and for the size of a PNG
 TAIL_BYTES = 65536  # some hosts append bytes after a picture's own end
 MAX_BYTES = 100_000_000
 GAP_SECONDS = 15.0  # between two pieces
@@ -45,7 +35,7 @@ CHUNK = 16384
 
 def format_of(head: bytes) -> str:
     """Return the extension for a picture that begins with these bytes, "" if it is none."""
-    kinds = (kind for kind, form in FORMATS.items() if re.match(form.start, head, re.DOTALL))
+    kinds = (kind for kind, (start, _) in FORMATS.items() if re.match(start, head, re.DOTALL))
     return next(kinds, "")
 
 
@@ -59,7 +49,7 @@ def pictures_in(folder: Path | None) -> dict[str, Path]:
 
 
 def describe_files(folder: Path | None, job: Job) -> dict[str, Any]:
-    """Return what is printed of a job's pictures on disk; nothing if there is none."""
+    """Return what is printed of a job's pictures on disk, if there are any."""
     images = pictures_in(folder)
     if not images:
         return {}
@@ -82,80 +72,55 @@ def failed(words: str, code: int | None = None, *, transient: bool = False) -> F
     return Failure("download_failed", words, code=code, transient=transient)
 
 
+@dataclass
 class Downloader:
     """Downloads over one session, which keeps connections open. Threads may share it."""
 
-    def __init__(
-        self, stop: threading.Event, log: Callable[[str], None] | None, *, http_on_loopback: bool
-    ) -> None:
-        self._stop, self._log, self._http_on_loopback = stop, log, http_on_loopback
-        self._partials: set[Path] = set()  # files that are being written
+    stop: threading.Event
+    log: Callable[[object], None] | None
+    http_on_loopback: bool
 
     @functools.cached_property
     def _session(self) -> Any:
         return new_session()
 
-    def fetch(self, url: str, directory: Path) -> tuple[Path, str]:
-        """Return a new file in the directory with the whole picture, and its extension.
-
-        Raises Failure `download_failed`, or OSError if the disk does not take it.
-        """
-        why = why_url_refused(url, http_on_loopback=self._http_on_loopback)
-        if why:
+    def fetch(self, url: str) -> tuple[bytes, str]:
+        """Return the whole picture and its extension. Raises Failure `download_failed`."""
+        if why := why_url_refused(url, http_on_loopback=self.http_on_loopback):
             raise failed(f"{url[:300]!r} is not opened: {why}")
-        partial, deadline = directory / f".{secrets.token_hex(4)}.part", time.monotonic()
-        self._partials.add(partial)
-        fetch = functools.partial(self._fetch_once, url, partial, deadline + IMAGE_SECONDS)
-        try:
-            return partial, with_retry(fetch, IMAGE_SECONDS, self._stop)
-        except (Failure, OSError):
-            partial.unlink(missing_ok=True)
-            raise
+        fetch = functools.partial(self._fetch, url, time.monotonic() + IMAGE_SECONDS)
+        return with_retry(fetch, IMAGE_SECONDS, self.stop)
 
-    def discard(self) -> None:
-        """Delete what is half written; for the end of a run that was stopped."""
-        for partial in list(self._partials):
-            partial.unlink(missing_ok=True)
-
-    def _fetch_once(self, url: str, partial: Path, deadline: float) -> str:
-        declared = self._receive(url, partial, deadline)
-        size = partial.stat().st_size
-        with partial.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-            file.seek(max(0, size - TAIL_BYTES))
-            tail = file.read()
-        kind = format_of(head)
+    def _fetch(self, url: str, deadline: float) -> tuple[bytes, str]:
+        content, declared = self._receive(url, deadline)
+        kind, size = format_of(content), len(content)
         if size and not kind:
             raise failed(f"{url}: the answer is not an image", transient=True)
-        if not size or declared not in (None, str(size)) or FORMATS[kind].end not in tail:
+        is_right_size = size and declared in (None, str(size))
+        if not is_right_size or FORMATS[kind][1] not in content[-TAIL_BYTES:]:
             raise failed(f"{url}: cut off after {size} bytes", transient=True)
-        return kind
+        return content, kind
 
-    def _receive(self, url: str, partial: Path, deadline: float) -> str | None:
-        """Write the answer's body into a file; return the declared length, if there is one."""
-        began, response = time.monotonic(), None
+    def _receive(self, url: str, deadline: float) -> tuple[bytes, str | None]:
+        """Return the answer's body and the declared length, if there is one."""
+        began, content, response = time.monotonic(), bytearray(), None
         try:
-            with (
-                self._session.get(url, **request_options(GAP_SECONDS)) as response,
-                partial.open("wb") as file,
-            ):
+            with self._session.get(url, **request_options(GAP_SECONDS)) as response:
                 status = response.status_code
-                if self._log:
+                if self.log:
                     took = 1000 * (time.monotonic() - began)
-                    self._log(f"GET {url} {took:.0f} ms: {status} {response.reason}")
+                    self.log(f"GET {url} {took:.0f} ms: {status} {response.reason}")
                 if status != 200:
-                    transient = status in (202, 408, 429) or status >= 500
+                    transient = status == 202 or is_transient(status)
                     raise failed(f"{url}: HTTP {status}", status, transient=transient)
                 for chunk in response.iter_content(CHUNK):
-                    file.write(chunk)
-                    if file.tell() > MAX_BYTES or time.monotonic() > deadline:
+                    content += chunk
+                    if len(content) > MAX_BYTES or time.monotonic() > deadline:
                         raise failed(f"{url}: too large, or not finished in {IMAGE_SECONDS:g} s")
-                    if self._stop.is_set():
+                    if self.stop.is_set():
                         raise Failure("interrupted", f"{url}: stopped")
         except (OSError, ValueError) as error:
-            if not is_network_error(error):  # the disk's
-                raise
             failure = connection_failure(error, answered=response is not None)
             raise failed(f"{url}: {failure.message}", transient=failure.transient) from None
         encoded = "Content-Encoding" in response.headers
-        return None if encoded else response.headers.get("Content-Length")
+        return bytes(content), None if encoded else response.headers.get("Content-Length")

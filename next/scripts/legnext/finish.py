@@ -1,7 +1,6 @@
 """Finishes a task: saves its job's record and pictures, writes the page, prints the task."""
 
-from __future__ import annotations
-
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from legnext import gallery
 from legnext.api import Client
 from legnext.download import Downloader, describe_files, pictures_in
 from legnext.errors import Failure, as_failure
-from legnext.job import NORMAL_IMAGES, Job, recorded_job
+from legnext.job import NORMAL_IMAGES, Job, recorded_job, without_empty
 from legnext.report import Reporter, resume_command
 from legnext.store import Store
 from legnext.submit import Buyer
@@ -34,7 +33,6 @@ class Run:
     stop: threading.Event  # set when a signal ends the run
     reporter: Reporter
     downloader: Downloader
-    waits: bool  # else jobs are only submitted, or polled once
     buyer: Buyer | None = None
     finishers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(FINISHERS))
     downloads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(DOWNLOADS))
@@ -43,10 +41,7 @@ class Run:
     next_page: float = 0.0  # monotonic seconds
 
     def is_complete(self, task: Task) -> bool:
-        """Say whether all pictures of a job have been on disk, so that nothing is left to do.
-
-        For a job that is given by its id, what a person has deleted is downloaded again.
-        """
+        """Say whether all pictures have been on disk: only jobs by their ids get them again."""
         record = self.store.records.get(task.job_id, {})
         return bool(record.get("downloaded")) and not self.reporter.options.job_ids
 
@@ -70,16 +65,13 @@ def finish(task: Task, run: Run) -> None:
 
 def end(task: Task, failure: Failure | None, run: Run) -> None:
     """Print a task with the pictures that it has on disk."""
-    trouble = attempt(find_files, task, run.store)
-    run.reporter.end(task, failure or trouble)
-    if task.folder and time.monotonic() > run.next_page:
-        write_page(run)
-
-
-def find_files(task: Task, store: Store) -> None:
+    store = run.store
     task.folder = store.folders.get(task.job_id)
     if task.job and store.directory and (files := describe_files(task.folder, task.job)):
         task.files = {**files, "gallery": str(store.directory / gallery.NAME)}
+    run.reporter.end(task, failure)
+    if task.folder and time.monotonic() > run.next_page:
+        attempt(write_page, run)
 
 
 def save(task: Task, run: Run) -> None:
@@ -92,15 +84,14 @@ def save(task: Task, run: Run) -> None:
     if store.directory is None and run.buyer:
         command = resume_command(job.job_id, run.reporter.options)
         task.warnings.append(f"URLs expire. This saves them: {command} --output-dir DIR")
-    only_submits = run.buyer and not run.waits
+    only_submits = run.buyer and not run.reporter.options.wait
     if store.directory is None or only_submits or run.is_complete(task):
         return
-    beyond_api = {}
+    record = job.as_record()
     if not task.is_earlier:
         submitted_at = task.submitted_at or job.meta.get("created_at")
-        beyond_api = {"prompt": task.prompt, "submitted_at": submitted_at, "host": store.host}
-    known = {name: value for name, value in beyond_api.items() if value}
-    store.save({**known, **job.as_record()}, run.stop)
+        record |= {"prompt": task.prompt, "submitted_at": submitted_at, "host": store.host}
+    store.save(without_empty(record), run.stop)
     if job.has_succeeded:
         download(job, run, store.directory)
         if not job.has_few_images:
@@ -124,8 +115,10 @@ def download(job: Job, run: Run, directory: Path) -> None:
 
 
 def download_one(job: Job, name: str, url: str, directory: Path, run: Run) -> None:
-    partial, extension = run.downloader.fetch(url, directory)
+    content, extension = run.downloader.fetch(url)
+    partial = directory / f".{secrets.token_hex(4)}.part"
     try:
+        partial.write_bytes(content)
         while not run.store.place_file(partial, job.job_id, f"{name}.{extension}"):
             run.store.save(job.as_record(), run.stop)  # somebody has deleted the folder
     finally:
@@ -133,16 +126,14 @@ def download_one(job: Job, name: str, url: str, directory: Path, run: Run) -> No
 
 
 def write_page(run: Run) -> None:
-    """Write the page of all jobs. It is a convenience: no failure of it matters."""
+    """Write the page of all jobs: a convenience, no failure of which matters. Raises OSError."""
     began, store = time.monotonic(), run.store
     run.next_page = began + PAGE_SECONDS
     records = [*store.records.values(), *store.foreign.values()]
     entries = [entry for record in records if (entry := page_entry(record, run))]
     if store.directory and entries:
-        if failure := attempt(gallery.write, store.directory, entries):
-            run.reporter.say(f"{gallery.NAME}: {failure.message}")
-        else:
-            run.reporter.page = store.directory / gallery.NAME
+        gallery.write(store.directory, entries)
+        run.reporter.page = store.directory / gallery.NAME
     run.next_page += 10 * (time.monotonic() - began)
 
 

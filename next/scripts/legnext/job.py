@@ -1,9 +1,7 @@
 """A job as the API sends it, cleaned: which statuses end it, its pictures, what it cost.
 
-Facts are from the API reference; "recorded" means seen in a recorded answer of the live API.
+"Recorded": seen in an answer of the live API; other facts are from its reference.
 """
-
-from __future__ import annotations
 
 import json
 import re
@@ -12,24 +10,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, TypeGuard
 
-# The reference says UUID, the vendor's API description says string. The id becomes part of a URL
-# and of a folder's name, so these characters only.
-JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
+# The reference says UUID, the API description says string. It goes into URLs and paths.
+JOB_ID = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 A_JOB_ID = "1 to 128 of A-Z a-z 0-9 - _, such as 89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 MAX_IMAGES = 24  # drafts of V8 have 24, everything else 4
 NORMAL_IMAGES = 4
-# Every other status, documented or not, means "not finished".
-SUCCEEDED, FAILED = ("completed",), ("failed",)
-MODERATION = re.compile(
-    "banned|prohibit|content policy|nsfw|sensitive content|content moderation", re.IGNORECASE
-)
-EMPTY: tuple[object, ...] = (None, "", {}, [], "0001-01-01T00:00:00Z")
+SUCCEEDED, FAILED = "completed", "failed"  # any other status means: not finished
+MODERATION = re.compile("(?i)banned|prohibit|nsfw|content (policy|moderation)|sensitive content")
 ERROR_FIELDS = ("message", "raw_message", "detail", "logs", "error_messages")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job. URLs are exactly as received, in the order received; nothing empty is kept."""
+    """One job. URLs are as received, in the order received; nothing empty is kept."""
 
     job_id: str
     status: str
@@ -38,24 +31,24 @@ class Job:
     seed: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
     code: int | None = None  # of its failure; may be a business code such as 10000
-    reason: str = ""  # why it failed
+    reason: str = ""  # of its failure
 
     @property
     def has_succeeded(self) -> bool:
-        return self.status in SUCCEEDED
+        return self.status == SUCCEEDED
 
     @property
     def has_failed(self) -> bool:
-        return self.status in FAILED
+        return self.status == FAILED
 
     @property
     def is_final(self) -> bool:
-        """Whether its status will not change."""
+        """Whether its status no longer changes."""
         return self.has_succeeded or self.has_failed
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing left to wait for: pictures may come later than `completed`."""
+        """Whether nothing is left to wait for: pictures may come later than `completed`."""
         return self.has_failed or (self.has_succeeded and bool(self.urls))
 
     @property
@@ -65,7 +58,7 @@ class Job:
 
     @property
     def urls(self) -> dict[str, str]:
-        """The pictures' URLs by the names of their files: grid, 1, 2 and so on."""
+        """The pictures' URLs by their files' names: grid, 1, 2 and so on."""
         named = {str(number): url for number, url in enumerate(self.image_urls, 1)}
         return {"grid": self.image_url, **named} if self.image_url else named
 
@@ -83,7 +76,7 @@ class Job:
         return without_empty({**body, "output": output, "meta": self.meta})
 
     def as_record(self) -> dict[str, Any]:
-        """Return what is recorded of it: a failed one with its reason."""
+        """Return what is recorded of it."""
         error = {"error": {"code": self.code, "message": self.reason}} if self.reason else {}
         return {**self.as_json(), **error}
 
@@ -91,9 +84,8 @@ class Job:
 def parse_job(body: object, job_id: str) -> Job:
     """Return the job in an answer of the API, or in a record.
 
-    Raises ValueError if it has no status or is about another job: a gateway that mixed up two
-    answers would give one job's pictures to another. The status says that a job failed, not the
-    presence of `error`: every success has `"error": {"code": 0}` (recorded).
+    Raises ValueError if it has no status or is another job's: a gateway may mix up two answers.
+    Every success has `"error": {"code": 0}` (recorded), so that only the status says what failed.
     """
     if not isinstance(body, dict):
         raise ValueError("not an object")
@@ -106,7 +98,7 @@ def parse_job(body: object, job_id: str) -> Job:
     if "usage" in meta:
         meta["usage"] = without_empty(meta["usage"])
     urls, seed = output.get("image_urls"), output.get("seed")
-    code, reason = error_words(body) if status in FAILED else (None, "")
+    code, reason = error_words(body) if status == FAILED else (None, "")
     return Job(
         job_id=job_id,
         status=status,
@@ -115,19 +107,18 @@ def parse_job(body: object, job_id: str) -> Job:
         seed=str(seed) if is_number(seed) else text(seed),
         meta=meta,
         code=code,
-        reason=reason or ("the API gave no reason" if status in FAILED else ""),
+        reason=reason or ("the API gave no reason" if status == FAILED else ""),
     )
 
 
 def recorded_job(record: dict[str, Any]) -> Job:
     """Return the job of a record; one that was only submitted is pending."""
-    return parse_job(
-        {**record, "status": text(record.get("status")) or "pending"}, record["job_id"]
-    )
+    status = text(record.get("status")) or "pending"
+    return parse_job({**record, "status": status}, record.get("job_id", ""))
 
 
 def error_words(body: object) -> tuple[int | None, str]:
-    """Return (code, message) from wherever the API put them; (None, "") if there are none."""
+    """Return (code, message) from wherever the API put them, (None, "") without any."""
     raw = mapping(body)
     places = [raw.get("error"), raw, raw.get("output")]
     codes = [mapping(place).get("code") for place in places]
@@ -138,18 +129,11 @@ def error_words(body: object) -> tuple[int | None, str]:
 
 
 def texts_in(place: object) -> Iterator[str]:
-    """Yield the texts of a text, or of the fields of an object that hold the words of an error."""
-    if isinstance(place, str):
-        yield place.strip()
-    for part in [mapping(place).get(name) for name in ERROR_FIELDS]:
-        for text in part if isinstance(part, list) else [part]:
-            if text:
-                yield text.strip() if isinstance(text, str) else json.dumps(text)
-
-
-def utc_now() -> str:
-    """Return the time as the API writes it."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Yield a text, or the texts in those fields of an object that explain an error."""
+    for part in [place] if isinstance(place, str) else map(mapping(place).get, ERROR_FIELDS):
+        for words in part if isinstance(part, list) else [part]:
+            if words:
+                yield words.strip() if isinstance(words, str) else json.dumps(words)
 
 
 def parse_time(stamp: object) -> datetime | None:
@@ -185,4 +169,5 @@ def text(value: object) -> str:
 
 def without_empty(value: object) -> dict[str, Any]:
     """Return a JSON object without nulls, zero times and what is empty."""
-    return {name: part for name, part in mapping(value).items() if part not in EMPTY}
+    empty: list[object] = [None, "", {}, [], "0001-01-01T00:00:00Z"]
+    return {name: part for name, part in mapping(value).items() if part not in empty}

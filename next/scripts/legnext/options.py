@@ -1,7 +1,5 @@
 """The flags of all four scripts with their defaults; argparse fills them in."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +12,13 @@ class Options:
     prompts_file: str | None = None
     job_ids: list[str] | None = None  # [] lists all jobs on record
     output_dir: Path | None = None
-    again: bool = False  # buy even if there is a record
+    again: bool = False
     retry_failed: bool = False
     budget: float | None = None  # USD
     dry_run: bool = False
     no_check: bool = False
     concurrency: int = 6  # what a standard account runs at once
-    wait: bool = False
+    wait: bool = False  # else jobs are only submitted, or polled once
     initial_wait: float = 10.0
     interval: float = 5.0
     max_wait: float = 180.0
@@ -36,5 +34,5 @@ class Options:
 
     @property
     def is_batch(self) -> bool:
-        """Whether a total comes after the objects, which are short lines if there is a folder."""
+        """Whether there is a total; the objects are short lines if there is a folder."""
         return self.prompts_file is not None or self.lists_all

@@ -1,9 +1,8 @@
 """The Midjourney parameters as data: one row of `PARAMETERS` for each.
 
 Sources, read in November 2026: Midjourney's own pages (Version chart, Parameter List, the page of
-each flag), Legnext's documentation, and what its other clients recorded. `range` has only what
-Midjourney's pages are plain about; the narrower claim of sources that disagree is in `narrower`
-or `doubt`, which only lead to warnings. reference/midjourney-parameters.md has the same rows.
+each flag), Legnext's documentation, and what its other clients recorded. Where they disagree,
+`narrower` or `doubt` lead to a warning. reference/midjourney-parameters.md has the same rows.
 """
 
 from typing import NamedTuple
@@ -40,11 +39,11 @@ class Parameter(NamedTuple):
     name: str
     takes: str  # one of KINDS
     range: tuple[float, float] | None = None  # of its numbers; beyond it is an error
-    aliases: tuple[str, ...] = ()  # its other names, and flags of which the same can be said
+    aliases: tuple[str, ...] = ()  # other names, and flags of which the same can be said
     narrower: tuple[tuple[Models, float, float], ...] = ()  # ranges documented for some models
-    models: Models = MODELS  # those that have it
+    models: Models = MODELS
     needs: str = ""  # the parameter without which it does nothing, or IMAGE_URL
-    excludes: tuple[str, ...] = ()  # what it does not go with: a name, or "name v" for `--name v…`
+    excludes: tuple[str, ...] = ()  # a name, or "name v" for `--name v…`
     doubt: str = ""  # what else may go wrong
     doubted_on: Models = MODELS
     points: dict[str, int] | None = None  # the price of a job by model; None: the normal price
@@ -54,8 +53,6 @@ class Parameter(NamedTuple):
 
 IMAGE_URL = "an image URL before the text"
 BOARDS = ("profile m",)  # moodboards: their codes begin with m
-ONE_JOB = "one job is one prompt: send a prompt for each"
-ACCOUNT = "a setting of the service's own account: leave it out"
 
 # fmt: off
 PARAMETERS = (
@@ -67,7 +64,7 @@ PARAMETERS = (
     Parameter("weird", "number", (0, 3000), ("w",)),
     Parameter("exp", "number", (0, 100), models=V8 + V7),
     Parameter("quality", "number", (0.25, 4), ("q",), models=NOT_V8, points=NO_PRICE, normal="1",
-              narrower=((V7, 1, 4), (V6, 0.5, 2))),
+        narrower=((V7, 1, 4), (V6, 0.5, 2))),
     Parameter("seed", "number", (0, 4294967295)),
     Parameter("stop", "number", (10, 100), models=V6 + NIJI6),
     Parameter("tile", "nothing", excludes=("edit",)),
@@ -78,26 +75,28 @@ PARAMETERS = (
     Parameter("oref", "urls", models=V7, points=NO_PRICE, excludes=("draft", "fast", "quality 4")),
     Parameter("ow", "number", (0, 1000), narrower=((MODELS, 1, 1000),), needs="--oref"),
     Parameter("edit", "urls", models=V8, points=NO_PRICE,
-              doubt="Legnext may not pass it on: try one job before you send more"),
+        doubt="Legnext may not pass it on: try one job before you send more"),
     Parameter("cref", "urls", models=V6 + NIJI6),
     Parameter("cw", "number", (0, 100), needs="--cref"),
     Parameter("no", "words", doubt="some report 'not compatible' on 8.1", doubted_on=("8.1",)),
     Parameter("raw", "nothing"),
     Parameter("style", "style"),
     Parameter("draft", "nothing", models=V8 + V7, points=NO_PRICE,
-              doubt="makes 24 small pictures on 8.x, if Legnext accepts it there", doubted_on=V8),
+        doubt="makes 24 small pictures on 8.x, if Legnext accepts it there", doubted_on=V8),
     Parameter("hd", "nothing", models=V8, points={"8.2": 120}, excludes=("sd", "draft")),
     Parameter("sd", "nothing", models=V8),
     Parameter("fast", "nothing"),
     Parameter("turbo", "nothing", models=NOT_V8, points=dict.fromkeys(NOT_V8, 160),
-              excludes=("fast", "relax")),
+        excludes=("fast", "relax")),
     Parameter("relax", "nothing", points=NO_PRICE, excludes=("fast",),
-              doubt="Legnext may have no slow queue: leave it out"),
+        doubt="Legnext may have no slow queue: leave it out"),
     Parameter("profile", "codes", aliases=("p",)),
-    Parameter("stealth", "nothing", aliases=("public", "preview"), doubt=ACCOUNT),
-    Parameter("repeat", "number", aliases=("r",), points=NO_PRICE, impossible=ONE_JOB),
+    Parameter("stealth", "nothing", aliases=("public", "preview"),
+        doubt="a setting of the service's own account: leave it out"),
+    Parameter("repeat", "number", aliases=("r",), points=NO_PRICE,
+        impossible="one job is one prompt: send a prompt for each"),
     Parameter("video", "words", aliases=("loop", "motion", "bs", "end"), points=NO_PRICE,
-              impossible="this call makes no video: leave it out"),
+        impossible="this call makes no video: leave it out"),
 )
 # fmt: on
 

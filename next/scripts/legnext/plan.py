@@ -1,10 +1,7 @@
 """Before anything is bought: prompts checked, matched with records, priced, within every limit."""
 
-from __future__ import annotations
-
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from legnext.task import Task
 
 MAX_CHARACTERS = 8192
 EXPIRY_SECONDS = 7 * 86_400.0  # URLs of pictures are kept 7 to 30 days
-Prompts = Sequence[tuple[str, str]]  # and the names of their folders, "" for none
+Prompts = list[tuple[str, str]]  # and the names of their folders, "" for none
 SUBMIT, PICK_UP, REPORT_FAILED, ASK = WOULD = ("submit", "pick_up", "report_failed", "ask")
 
 
@@ -35,25 +32,16 @@ class Plan:
     tasks: list[Task]
     refusals: dict[Task, Failure]  # prompts that must be changed
     would: dict[Task, str]  # one of WOULD for each of the others
-    block: Block | None = None  # why nothing may be bought
-
-    @property
-    def wanted(self) -> list[Task]:
-        """The tasks to buy."""
-        return [task for task in self.tasks if self.would.get(task) == SUBMIT]
-
-    def approve(self) -> None:
-        """Let the wanted tasks be bought: they are checked, priced and within every limit."""
-        for task in self.wanted:
-            task.approved = True
+    wanted: list[Task]  # those to buy
+    block: Block | None  # why nothing may be bought
 
 
 def make_plan(options: Options, prompts: Prompts, store: Store) -> Plan:
     """Read the records and plan the tasks. Raises Failure `usage`, `file_error`."""
-    tasks = [Task(name=name) for _, name in prompts]
-    refusals = {}
-    for index, (task, (text, _)) in enumerate(zip(tasks, prompts, strict=True)):
-        task.index = index if options.is_batch else None
+    tasks, refusals, would = [], {}, {}
+    for index, (text, name) in enumerate(prompts):
+        task = Task(name=name, index=index if options.is_batch else None)
+        tasks.append(task)
         if why := read_prompt(task, text, store.host):
             refusals[task] = Failure("invalid_prompt", why)
     store.read()
@@ -63,42 +51,24 @@ def make_plan(options: Options, prompts: Prompts, store: Store) -> Plan:
             if task.job is None and (record := store.claim(task, same_name=same_name)):
                 task.adopt(record)
     for task in readable:
-        if may_buy(task, options) and (
-            why := check(task, store.host, has_check=not options.no_check)
-        ):
+        if task.job and not (options.retry_failed and task.job.has_failed):
+            would[task] = REPORT_FAILED if task.job.has_failed else PICK_UP
+        elif why := check(task, store.host, has_check=not options.no_check):
             refusals[task] = Failure("invalid_prompt", why)
-    would = {task: decide(task, options, store) for task in readable if task not in refusals}
-    plan = Plan(tasks, refusals, would)
-    return Plan(tasks, refusals, would, why_blocked(options, plan.wanted, store))
-
-
-def may_buy(task: Task, options: Options) -> bool:
-    """Say whether no job on record answers the task."""
-    return task.job is None or (options.retry_failed and task.job.has_failed)
-
-
-def decide(task: Task, options: Options, store: Store) -> str:
-    """Return what is to be done for a task, one of WOULD."""
-    if task.job and not may_buy(task, options):
-        return REPORT_FAILED if task.job.has_failed else PICK_UP
-    if task.job:
-        return SUBMIT
-    return ASK if store.claim_unknown(task) else SUBMIT
-
-
-# --- One prompt
+        else:
+            would[task] = ASK if task.job is None and store.claim_unknown(task) else SUBMIT
+    wanted = [task for task in readable if would.get(task) == SUBMIT]
+    return Plan(tasks, refusals, would, wanted, why_blocked(options, wanted, store))
 
 
 def read_prompt(task: Task, text: str, host: str) -> str:
     """Clean the prompt and resolve its references; return why it cannot be a prompt, or ""."""
     cleaned, task.warnings = prompt.clean(text)
+    task.prompt = cleaned[:MAX_CHARACTERS].encode("utf-8", "replace").decode()
     why = prompt.why_impossible(cleaned, MAX_CHARACTERS)
-    if why:
-        task.prompt = cleaned[:MAX_CHARACTERS].encode("utf-8", "replace").decode()
-        return why
-    task.prompt = cleaned
-    resolve_references(task, host)
-    return ""
+    if not why:
+        resolve_references(task, host)
+    return why
 
 
 def check(task: Task, host: str, *, has_check: bool) -> str:
@@ -106,19 +76,16 @@ def check(task: Task, host: str, *, has_check: bool) -> str:
     points = prompt.price(task.prompt)
     task.price_usd = None if points is None else points / 1000
     findings = prompt.check(task.prompt, local_api=host == LOCAL) if has_check else []
-    lines = {
-        level: [f"{f.words}: {f.advice}" for f in findings if f.level == level]
-        for level in ("error", "warning")
-    }
-    task.warnings += lines["warning"]
-    return "\n".join(lines["error"])
+    errors: list[str] = []
+    for level, words, advice in findings:
+        (errors if level == "error" else task.warnings).append(f"{words}: {advice}")
+    return "\n".join(errors)
 
 
 def resolve_references(task: Task, host: str) -> None:
     """Replace references to pictures that these scripts downloaded by their URLs.
 
-    `typed` keeps the absolute path, by which the same command finds the record later, even if the
-    picture is gone.
+    By `typed`, with the absolute path, the same command finds the record if the picture is gone.
     """
     typed = task.prompt
     for word in prompt.references(task.prompt):
@@ -150,41 +117,38 @@ def find_url(path: Path, host: str) -> tuple[str, float | None]:
     return recorded_job(record).urls.get(path.stem, ""), age_seconds(record.get("submitted_at"))
 
 
-# --- All of them
-
-
 def why_blocked(options: Options, wanted: list[Task], store: Store) -> Block | None:
     """Return why nothing may be bought: the records, --budget, LEGNEXT_MAX_USD; or None."""
     if not wanted:
         return None
-    prices, daily = [task.price_usd for task in wanted], daily_limit()
+    prices, daily, block = [task.price_usd for task in wanted], daily_limit(), None
     if store.damaged:
         return Block(store.damaged, {"price_usd": budget.total(prices)})
     if options.budget is not None:
         block = budget.over_limit(prices, options.budget, "--budget")
-        if block:
-            return block
-    if daily is None:
-        return None
-    submits = [intent.record for intent in store.unknown]
-    spent = budget.spent_today(store.records.values(), submits)
-    return budget.over_limit(prices, daily, "LEGNEXT_MAX_USD", spent)
+    if daily is not None and block is None:
+        submits = [intent.record for intent in store.unknown]
+        spent = budget.spent_today(store.records.values(), submits)
+        block = budget.over_limit(prices, daily, "LEGNEXT_MAX_USD", spent)
+    return block
 
 
 def show_plan(plan: Plan, reporter: Reporter) -> None:
     """Print what a run would do (--dry-run); of many prompts the total first, then short lines."""
-    is_batch = reporter.options.is_batch
+    is_batch, block = reporter.options.is_batch, plan.block
+    facts, failure = (block.facts, block.failure) if block else ({}, None)
     if is_batch:
         plans = list(plan.would.values())
         total: dict[str, Any] = {"prompts": len(plan.tasks)}
         total |= {name: plans.count(name) for name in WOULD}
         total["refused"] = len(plan.refusals)
         total["price_usd"] = budget.total([task.price_usd for task in plan.wanted])
-        show_or_fail(reporter, {"dry_run": True, "total": total}, plan.block)
+        reporter.show({"dry_run": True, "total": total, **facts}, failure)
+        facts, failure = {}, None
     for task in plan.tasks:
         index = {"index": task.index} if is_batch else {"dry_run": True}
         if task in plan.refusals:
-            reporter.fail(plan.refusals[task], {**index, "prompt": task.prompt})
+            reporter.show({**index, "prompt": task.prompt}, plan.refusals[task])
             continue
         would, shown = plan.would[task], task.record.get("prompt") or task.prompt
         body = {**index, "prompt": shown, "would": would}
@@ -195,12 +159,4 @@ def show_plan(plan: Plan, reporter: Reporter) -> None:
             body["request"] = {"method": "POST", **sent}
         body |= {"price_usd": task.price_usd} if would == SUBMIT else {}
         body |= {"warnings": task.warnings} if task.warnings else {}
-        show_or_fail(reporter, body, None if is_batch else plan.block)
-
-
-def show_or_fail(reporter: Reporter, body: dict[str, Any], block: Block | None) -> None:
-    """Print an object, with the error if nothing may be bought."""
-    if block:
-        reporter.fail(block.failure, {**body, **block.facts})
-    else:
-        reporter.show(body)
+        reporter.show({**body, **facts}, failure)

@@ -1,13 +1,9 @@
-"""Check a Midjourney prompt, and price it, before it is sent. Pure functions.
+"""Check a Midjourney prompt, and price it, before it is sent. Pure functions, in linear time.
 
-Only `clean` changes a prompt. A finding quotes the words at fault and says what to write instead;
-the caller rewrites. It is an error only if the words are a mistake that Midjourney takes for
-something else and bills (`—ar 16:9`), ask for what one job cannot carry, are a value of the wrong
-kind or outside a range on which Midjourney's pages are plain, or name a picture it cannot fetch.
-All else is a warning: to refuse what Midjourney would have drawn as meant is the worst fault.
-
-`read` splits a prompt into images, text and flags, also flags that are written wrongly; the
-`check_…` functions are the rules. Linear: no pattern looks at the same characters repeatedly.
+Only `clean` changes a prompt; the caller rewrites. An error is a mistake that would be billed as
+something else (`—ar 16:9`), what one job cannot carry, a value that Midjourney's own pages plainly
+exclude, or a picture that it cannot fetch. All else is a warning: to refuse what Midjourney would
+have drawn as meant is the worst fault.
 """
 
 import re
@@ -15,18 +11,18 @@ from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_address
 from itertools import takewhile
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from legnext import parameters as known
 
 
 class Finding(NamedTuple):
-    """One thing found in a prompt, to be shown as `words: advice`."""
+    """The words at fault and what to write instead, to be shown as `words: advice`."""
 
-    level: Literal["error", "warning"]
-    words: str  # the words at fault
-    advice: str  # what to write instead of them
+    level: str  # error or warning
+    words: str
+    advice: str
 
 
 class Flag(NamedTuple):
@@ -42,9 +38,8 @@ class Flag(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """A prompt, split into its parts."""
+    """A prompt, split into its parts: images, text, flags."""
 
-    whole: str
     images: list[str]  # words before the text that name pictures
     text: str
     flags: list[Flag]
@@ -81,8 +76,8 @@ COLON = r"\\?[:\u2236\uff1axX\u00d7]"  # and what is seen in its place
 LINK = rf"(?:{known.URL}|\b(?:data|blob|file):\S+)"
 FLAG = re.compile(
     rf"""
-      {LINK}                                               # skipped: `--` may be a part of it
-    | (?P<apart> (?<!\S) [(\[{{"'`*\u201c\u2018]* )?        # None if glued to the word before it
+      {LINK}                                          # skipped: `--` may be a part of it
+    | (?P<apart> (?<!\S) [(\[{{"'`*\u201c\u2018]* )?  # None if glued to the word before it
       (?<![-{DASHES}{JOINER}]) (?=[{JOINER}]*[-{DASHES}])  # the beginning of a run of dashes
       (?P<dashes> [-{DASHES}{JOINER}]+ (?:\s[-{DASHES}])? ) (?P<gap> \s? )  # `—`, `- -`; `-- ar`
       (?P<name> [^\W\d_]+ (?:[-_][^\W\d_]+)* ) [\s=:{JOINER}]*
@@ -93,7 +88,7 @@ FLAG = re.compile(
 REST = rf"(?:(?!--|[{DASHES}]|[,;\uff0c\uff1b\u3002][^\W\d_])\S){{0,300}}"
 VALUE = re.compile(rf"{LINK}|[\d.]{{1,9}}\s?{COLON}\s?{REST}|(?![-{DASHES}{JOINER}]){REST}|")
 END_OR_FLAG = re.compile(rf"\s*(?:\Z|(?<=\s)[-{DASHES}]+(?:{'|'.join(known.BY_NAME)})\b)")
-PICTURE_NAME = rf".*\.(?:{'|'.join(known.PICTURE_SUFFIXES)})$"
+PICTURE_NAME = rf"(?!https?://).*\.(?:{'|'.join(known.PICTURE_SUFFIXES)})$"
 IMAGE = re.compile(rf"(?i){LINK}|{PICTURE_NAME}")
 QUOTES = "<>()\"'`*,;"
 
@@ -116,7 +111,7 @@ def read(text: str) -> Prompt:
             references += flag.values + flag.stray
     models = [find_model(flag) for flag in flags if flag.parameter.takes == "version"]
     model = known.DEFAULT_MODEL if not models else models[0] if len(models) == 1 else ""
-    return Prompt(text, images, " ".join(words[len(images) :]), flags, references, present, model)
+    return Prompt(images, " ".join(words[len(images) :]), flags, references, present, model)
 
 
 def is_flag(match: re.Match[str], *, after_a_flag: bool) -> bool:
@@ -215,10 +210,10 @@ ODD_TEXT = {  # warnings, in the text before the first flag
 LOCAL = re.compile(rf"(?i)(?:data|blob|file):|(?:~|\.{{0,2}})[/\\]\S|[a-z]:[/\\]|{PICTURE_NAME}")
 
 
-def check_words(prompt: Prompt) -> Iterator[Finding]:
+def check_words(whole: str, prompt: Prompt) -> Iterator[Finding]:
     """Look for words that do not belong into a prompt."""
     for pattern, advice in NOT_ONE_PROMPT.items():
-        for match in re.finditer(pattern, prompt.whole):
+        for match in re.finditer(pattern, whole):
             yield Finding("error", match[0].strip(), advice)
     for pattern, advice in ODD_TEXT.items():
         for match in re.finditer(pattern, prompt.text):
@@ -228,12 +223,12 @@ def check_words(prompt: Prompt) -> Iterator[Finding]:
         yield Finding("warning", weights[0], "weights are documented for 6.1, 6 and niji 6 only")
 
 
-def check_references(prompt: Prompt) -> Iterator[Finding]:
+def check_references(prompt: Prompt, *, local_api: bool) -> Iterator[Finding]:
     """Look for pictures that Midjourney cannot fetch."""
     for number, word in enumerate(prompt.references):
         bare = re.sub(r"::[\d.]+$", "", word.strip(QUOTES))
-        if re.match("(?i)https?://", bare):
-            if is_private(bare):
+        if is_private(bare):
+            if not local_api:
                 yield Finding("error", word, "a private host; ask for a public https link")
         elif LOCAL.match(bare):
             # `IMG_0042.jpg` before the text can be meant as text: it makes a snapshot's look.
@@ -244,14 +239,14 @@ def check_references(prompt: Prompt) -> Iterator[Finding]:
 def is_private(url: str) -> bool:
     """Say whether only this machine or its network can open a URL."""
     try:
-        host = urlsplit(url.strip(QUOTES)).hostname or ""
+        host = urlsplit(url).hostname or ""
         return host.endswith(("localhost", ".local", ".internal")) or not ip_address(host).is_global
     except ValueError:  # a name, not an address
         return False
 
 
 def check_value(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
-    """A value is of the right kind, in the range, and documented for the model."""
+    """Check the kind and the range of a value."""
     row, value, words, model = flag.parameter, flag.value, flag.right, prompt.model
     how = "{} to {}".format(*row.range) if row.range else known.KINDS[row.takes][1]
     if value is None or (row.takes == "words" and not flag.values):
@@ -273,7 +268,7 @@ def check_value(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
 
 
 def check_company(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
-    """Check a flag against the other flags and the model."""
+    """Check a flag against the others and the model."""
     row, words, model = flag.parameter, flag.right, prompt.model
     if row.needs and row.needs.removeprefix("--") not in prompt.present:
         yield Finding("warning", words, f"does nothing without {row.needs}")
@@ -289,7 +284,7 @@ def check_company(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
 
 
 def check_flag(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
-    """Check one flag: its name, its spelling, its value, what follows it, what stands with it."""
+    """Check one flag with all that belongs to it."""
     row, right = flag.parameter, flag.right
     if row is known.NOT_KNOWN:
         yield Finding("warning", right.split()[0], "not known: check the spelling or leave it out")
@@ -314,12 +309,10 @@ def references(text: str) -> list[str]:
 def check(text: str, *, local_api: bool = False) -> list[Finding]:
     """List what is wrong with a prompt; with `local_api`, the API itself can open private URLs."""
     prompt = read(text)
-    found = [*check_words(prompt), *check_references(prompt)]
-    if local_api:
-        found = [finding for finding in found if not is_private(finding.words)]
+    found = [*check_words(text, prompt), *check_references(prompt, local_api=local_api)]
     for flag in prompt.flags:
-        for finding in check_flag(flag, prompt):
-            found.append(finding._replace(level="warning") if flag.maybe_text else finding)
+        faults = check_flag(flag, prompt)
+        found += (f._replace(level="warning") for f in faults) if flag.maybe_text else faults
     return list(dict.fromkeys(each._replace(words=each.words[:100]) for each in found))
 
 
@@ -327,7 +320,8 @@ def price(text: str) -> int | None:
     """Return what one job costs in points (1000 are 1 USD), or None if that is not documented."""
     prompt = read(text)
     prices: set[int | None] = set()
-    for row, flag in ((flag.parameter, flag) for flag in prompt.flags):
+    for flag in prompt.flags:
+        row = flag.parameter
         if row.points is not None and flag.values != [row.normal]:
             prices.add(None if flag.maybe_text else row.points.get(prompt.model))
     if not prompt.model or re.search(PERMUTATIONS, text) or len(prices) > 1:

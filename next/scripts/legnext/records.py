@@ -1,58 +1,43 @@
-"""The files of an output directory: records of jobs and intents of submits, read and written whole.
+"""The files of an output directory, read and written whole.
 
 - A record is any DIR/*/job.json with a job_id, whatever its folder is called: people rename them.
 - An intent is DIR/submit-<nonce>.json, written before a submit is sent. The job's id is written
   into blanks that it already has, so that a full disk cannot lose it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
 import re
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from legnext.errors import Failure
-from legnext.job import is_job_id
+from legnext.job import is_job_id, mapping
 from legnext.task import Record
 
 INTENT = re.compile(r"submit-[0-9a-f]{16}\.json")  # no other file is taken for one
 BLANKS = 256  # more than the longest job id
 
 
-@dataclass(frozen=True)
+@dataclass
 class Intent:
-    """A submit that was about to be sent, as its file has it. `job_id` is "" until it is known."""
+    """A submit that was about to be sent, as its file has it."""
 
     path: Path
-    record: Record
-    job_id: str = ""
-    file: BinaryIO | None = None  # kept open while the submit is out
-
-
-def prompt_keys(*prompts: object) -> set[str]:
-    """Return what a record is found by: its prompts, with runs of blanks as one."""
-    return {" ".join(prompt.split()) for prompt in prompts if prompt and isinstance(prompt, str)}
-
-
-# --- Reading
+    record: Record  # with a job_id once that is known
+    file: BinaryIO | None = None  # open while the submit is out
 
 
 def damaged(path: Path, why: object) -> Failure:
-    """Return the Failure for a file that may be about a paid job but cannot be read."""
     hint = f"Nothing is bought until {path} is repaired or deleted: it may be about a paid job."
     return Failure("file_error", f"{path} cannot be read: {why}", hint=hint)
 
 
 def load_record(folder: Path) -> Record | None:
-    """Return the record in a folder, None if it has none. Raises Failure `file_error`.
-
-    One that is damaged may be a paid job. Valid JSON without a job_id is another program's.
-    """
+    """Return the record in a folder, None if it has none. Raises Failure if it is damaged."""
     path, content = folder / "job.json", b""
     try:
         content = path.read_bytes() if path.is_file() else b""  # reading a pipe would hang
@@ -65,7 +50,8 @@ def load_record(folder: Path) -> Record | None:
         if b"job_id" in content:
             raise damaged(path, "not JSON") from None
         return None
-    return record if isinstance(record, dict) and is_job_id(record.get("job_id")) else None
+    # Valid JSON without a job_id is another program's.
+    return record if is_job_id(mapping(record).get("job_id")) else None
 
 
 def has_record(folder: Path, job_id: str) -> bool:
@@ -76,12 +62,13 @@ def has_record(folder: Path, job_id: str) -> bool:
 
 
 def load_intent(path: Path) -> Intent | None:
-    """Return the intent in a file, None if it is gone or emptied. Raises Failure `file_error`."""
+    """Return the intent in a file, None if it is gone or emptied. Raises as `load_record`."""
     try:
         line, _, answer = path.read_text(encoding="utf-8").partition("\n")
         job_id, newline, _ = answer.partition("\n")
-        known = newline and is_job_id(job_id)  # without the newline it may be half an id
-        return Intent(path, dict(json.loads(line)), job_id if known else "") if line else None
+        is_known = newline and is_job_id(job_id)  # without the newline it may be half an id
+        known = {"job_id": job_id, "status": "pending"} if is_known else {}
+        return Intent(path, {**json.loads(line), **known}) if line else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -89,27 +76,20 @@ def load_intent(path: Path) -> Intent | None:
 
 
 def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
-    """Return (name, inode) of all that may be a job's folder, and the names of the intents.
-
-    Raises Failure `file_error`.
-    """
+    """Return (name, inode) of possible folders of jobs, and intents' names. Raises Failure."""
     folders: set[tuple[str, int]] = set()
     intents: list[str] = []
     try:
-        with os.scandir(directory) as entries:
+        # A missing directory is made when it is needed.
+        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
             for entry in entries:
                 if INTENT.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     intents.append(entry.name)
                 elif not entry.name.startswith(".") and entry.is_dir():
                     folders.add((entry.name, entry.inode()))
-    except FileNotFoundError:
-        pass  # it is made when it is needed
     except OSError as error:
         raise Failure("file_error", f"{directory} cannot be read: {error}") from None
     return folders, sorted(intents)
-
-
-# --- Writing
 
 
 def write_whole(path: Path, content: bytes, job_id: str = "") -> None:
@@ -123,7 +103,7 @@ def write_whole(path: Path, content: bytes, job_id: str = "") -> None:
                 os.fsync(file.fileno())
         found = load_record(path.parent) if job_id else None
         if found and found["job_id"] != job_id:
-            raise FileNotFoundError(2, "this is another job's folder by now", str(path))
+            raise FileNotFoundError(2, "now another job's folder", str(path))
         partial.replace(path)
     finally:
         with contextlib.suppress(OSError):
@@ -141,14 +121,15 @@ def write_intent(directory: Path, record: Record) -> Intent:
     intent = Intent(directory / f"submit-{record['nonce']}.json", record)
     write_whole(intent.path, json.dumps(record).encode() + b"\n" + b" " * BLANKS)
     try:
-        return replace(intent, file=intent.path.open("r+b", buffering=0))
+        intent.file = intent.path.open("r+b", buffering=0)
     except OSError:
         remove_intent(intent)
         raise
+    return intent
 
 
 def note_job_id(intent: Intent, job_id: str) -> None:
-    """Write the id into the blanks of the intent, at once and without more space."""
+    """Write the id into the intent's blanks, at once and without more space."""
     with contextlib.suppress(OSError):  # then the record will have it
         if intent.file:
             intent.file.seek(-BLANKS, os.SEEK_END)
@@ -157,11 +138,11 @@ def note_job_id(intent: Intent, job_id: str) -> None:
 
 
 def remove_intent(intent: Intent) -> None:
-    """Delete an intent that is settled; one that stays is settled again later."""
+    """Delete a settled intent; one that stays is settled again later."""
     with contextlib.suppress(OSError):
         if intent.file:
             intent.file.close()  # Windows deletes no open file
         try:
             intent.path.unlink()
-        except PermissionError:  # somebody reads it, on Windows: emptied, it says "nothing sent"
+        except PermissionError:  # it is being read, on Windows: emptied, it says "nothing sent"
             os.truncate(intent.path, 0)

@@ -1,10 +1,6 @@
-"""What a run prints: JSON objects and their total on stdout, progress on stderr.
+"""What a run prints: JSON objects and their total on stdout, progress on stderr."""
 
-Everything printed about a prompt or a job is derived from its Task, here.
-"""
-
-from __future__ import annotations
-
+import contextlib
 import json
 import os
 import shlex
@@ -16,7 +12,7 @@ from typing import Any, TextIO
 
 from legnext import SIGNALS, budget
 from legnext.errors import KINDS, Exit, Failure, exit_code, run_exit_code
-from legnext.job import age_seconds
+from legnext.job import age_seconds, without_empty
 from legnext.options import Options
 from legnext.task import Task
 
@@ -25,9 +21,6 @@ LINE_SECONDS = 30.0  # without a line on stderr; Gemini CLI ends a command after
 STUCK_SECONDS = 600.0
 STATES = ("completed", "failed", "refused", "unfinished", "unknown", "not_submitted")
 REFUSED = ("invalid_prompt", "invalid_request", "content_rejected", "forbidden", "not_found")
-
-
-# --- Commands that an agent can run
 
 
 def shell_command(script: str, *arguments: str) -> str:
@@ -44,9 +37,6 @@ def resume_command(job_id: str, options: Options) -> str:
     """Return the command that continues with a job."""
     where = ["--output-dir", str(options.output_dir)] if options.output_dir else []
     return shell_command("get_task.py", job_id, "--wait", *options.waiting_flags, *where)
-
-
-# --- Objects
 
 
 def state_of(task: Task) -> str:
@@ -73,45 +63,35 @@ def describe(task: Task, options: Options) -> dict[str, Any]:
         body |= {"submitted_at": task.submitted_at if task.job else "", **job}
         body["files"] = task.files
     body |= {"earlier": task.is_earlier or None, "warnings": task.warnings}
-    return {name: value for name, value in body.items() if value not in (None, "", [], {})}
+    return without_empty(body)
 
 
-def describe_failure(task: Task, failure: Failure, options: Options) -> dict[str, Any]:
+def describe_failure(task: Task, failure: Failure, code: int, options: Options) -> dict[str, Any]:
     """Return `error`, and what helps with it: `resume`, or the numbers of an unknown submit."""
-    row = KINDS[failure.type]
     body: dict[str, Any] = {}
+    hints: list[str] = []
     if task.outcome_unknown:
         body = {"submitted_at": task.submitted_at, "price_usd": task.price_usd}
         body["balance_usd"] = {"before": None, "after": None, **task.balance}
         hints = [balance_hint(task), KINDS["submission_unknown"].hint]
         if task.intent:
             hints.append(f"If they agree, delete {task.intent} and run the same command again.")
-    elif task.job_id and (
-        failure.type == "interrupted" or task_exit_code(task, failure, options) == Exit.RESUME
-    ):
+    elif task.job_id and (code == Exit.RESUME or failure.type == "interrupted"):
         resume = body["resume"] = resume_command(task.job_id, options)
         is_safe = options.output_dir and not options.job_ids
         same = "the same command again, or " if is_safe else ""
         words = f"Do not submit it again. Continue with {same}{resume}"
-        hints = [row.hint_with_job, stuck_hint(task), words]
-    else:
-        hints = [row.hint]
+        hints = [KINDS[failure.type].hint_with_job, stuck_hint(task), words]
     return {**body, "error": failure.as_json(*hints)}
-
-
-def task_exit_code(task: Task, failure: Failure, options: Options) -> int:
-    exists = task.job is not None
-    return exit_code(failure.type, job_exists=exists, id_given=bool(options.job_ids))
 
 
 def stuck_hint(task: Task) -> str:
     """Say so if a job should have been over long ago."""
     if task.job is None or task.job.is_final:
         return ""
-    age = age_seconds(task.submitted_at or task.job.meta.get("created_at"))
-    if age is None or age < STUCK_SECONDS:
-        return ""
-    return f"It was submitted {age / 60:.0f} minutes ago and is stuck: ask the user, and stop."
+    age = age_seconds(task.submitted_at or task.job.meta.get("created_at")) or 0.0
+    words = f"It was submitted {age / 60:.0f} minutes ago and is stuck: ask the user, and stop."
+    return words if age >= STUCK_SECONDS else ""
 
 
 def balance_hint(task: Task) -> str:
@@ -127,13 +107,10 @@ def total_of(tasks: list[Task], options: Options) -> dict[str, Any]:
     """Return the last object of a batch. `bought` and `cost_usd` are this run's own."""
     states = [state_of(task) for task in tasks]
     bought = [cost_or_price(task) for task in tasks if task.submitted]
-    total = {
-        "prompts": len(tasks),
-        **{name: states.count(name) for name in STATES},
-        "earlier": sum(task.is_earlier for task in tasks),
-        "bought": len(bought),
-        "cost_usd": budget.total(bought),
-    }
+    total: dict[str, Any] = {"prompts": len(tasks)}
+    total |= {name: states.count(name) for name in STATES}
+    total |= {"earlier": sum(task.is_earlier for task in tasks), "bought": len(bought)}
+    total["cost_usd"] = budget.total(bought)
     if options.lists_all:
         total["spent_usd"] = budget.total([cost_or_price(task) for task in tasks])
     return total
@@ -141,13 +118,9 @@ def total_of(tasks: list[Task], options: Options) -> dict[str, Any]:
 
 def cost_or_price(task: Task) -> float | None:
     """Return what a task's job did cost or, while it runs, its price."""
-    cost = task.job.cost_usd if task.job else None
-    if cost is not None:
-        return cost
+    if task.job and task.job.cost_usd is not None:
+        return task.job.cost_usd
     return budget.usd(task.record.get("price_usd")) if task.record else task.price_usd
-
-
-# --- Streams
 
 
 class Reporter:
@@ -155,8 +128,9 @@ class Reporter:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.log = self.always_say if options.verbose else None  # of HTTP exchanges
+        self.stop = threading.Event()  # set when a signal ends the run
         self.tasks: list[Task] = []  # of the run, in input order
-        self.signal = ""  # the name of the one that stops the run
         self.page: Path | None = None  # once it is written
         self._lock = threading.RLock()
         self._codes: dict[Task, int] = {}  # exit codes of the tasks that have ended
@@ -164,35 +138,33 @@ class Reporter:
         self._other_codes: list[int] = []  # of what is not about one task
         self._is_lost = False  # stdout did not take a result
         self._began = self._last_line = time.monotonic()
-        redraws = is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+        redraws = sys.stderr and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._live = redraws and not options.quiet and not options.verbose
         self._live_line = ""
 
-    def show(self, body: dict[str, Any]) -> None:
-        """Print one object."""
+    def show(self, body: dict[str, Any], failure: Failure | None = None) -> None:
+        """Print one object, with a failure if that is not about one task."""
         with self._lock:
+            if failure:
+                self._other_codes.append(exit_code(failure.type))
+                body = {**body, "error": failure.as_json()}
             self._draw("")
-            text = json.dumps(body, indent=2 if is_terminal(sys.stdout) else None)
+            is_read_by_person = sys.stdout and sys.stdout.isatty()
+            text = json.dumps(body, indent=2 if is_read_by_person else None)
             self._is_lost |= not write(sys.stdout, text + "\n")
 
-    def fail(self, failure: Failure, body: dict[str, Any]) -> None:
-        """Print a failure that is not about one task, with what else is known."""
-        self._other_codes.append(exit_code(failure.type))
-        self.show({**body, "error": failure.as_json()})
+    def say(self, line: object) -> None:
+        """Write a line to stderr, unless it is to be quiet."""
+        if not self.options.quiet:
+            self.always_say(line)
 
-    def say(self, line: str, *, always: bool = False) -> None:
-        """Write a line to stderr."""
-        if self.options.quiet and not always:
-            return
+    def always_say(self, line: object) -> None:
         with self._lock:
             shown, self._last_line = self._live_line, time.monotonic()
             self._draw("")
-            line = "".join(c if c.isprintable() else " " for c in line)  # no escape sequences
-            write(sys.stderr, line.encode("ascii", "backslashreplace").decode() + "\n")
+            text = "".join(c if c.isprintable() else " " for c in str(line))  # no escape sequences
+            write(sys.stderr, text.encode("ascii", "backslashreplace").decode() + "\n")
             self._draw(shown)
-
-    def always_say(self, line: object) -> None:
-        self.say(str(line), always=True)
 
     def say_status(self, task: Task) -> None:
         if not self._live:
@@ -200,7 +172,11 @@ class Reporter:
 
     def tick(self) -> None:
         """Move the live line, or make sure that there is a line at least every 30 s."""
-        line = f"{self._progress()}, {self._elapsed()}"
+        left = [task for task in self.tasks if task not in self._codes]
+        running, count = [task for task in left if task.job_id], len(self.tasks)
+        line = f"{count - len(left)} of {count} done, {len(running)} running, {self._elapsed()}"
+        if len(left) == count == 1:
+            line = f"{left[0]}, {self._elapsed()}"
         if self._live:
             with self._lock:
                 self._draw(line)
@@ -212,15 +188,16 @@ class Reporter:
         with self._lock:
             if task in self._codes:
                 return
-            task.error = failure
-            body = describe(task, self.options)
+            task.error, options = failure, self.options
+            body, code = describe(task, options), int(Exit.DONE)
             if failure:
-                body |= describe_failure(task, failure, self.options)
+                exists, is_given = task.job is not None, bool(options.job_ids)
+                code = exit_code(failure.type, job_exists=exists, id_given=is_given)
+                body |= describe_failure(task, failure, code, options)
                 if failure.type != "job_failed":  # its status says so
                     self.say(f"{task}: {failure.type}")
-            self._codes[task] = task_exit_code(task, failure, self.options) if failure else 0
-            self._bodies[task] = body
-            for ready in self.tasks if self.options.job_ids is not None else [task]:
+            self._codes[task], self._bodies[task] = code, body
+            for ready in self.tasks if options.job_ids is not None else [task]:
                 if ready not in self._codes:
                     return
                 if ready in self._bodies:
@@ -234,13 +211,16 @@ class Reporter:
             indexes = {"indexes": [task.index for task in tasks]} if self.options.is_batch else {}
             self.show({**indexes, **facts, "error": failure.as_json()})
 
-    def interrupt(self) -> None:
-        """Print what is left when a signal has stopped the run."""
+    def interrupt(self, signal: str) -> int:
+        """Print what is left when a signal has stopped the run; return the exit code."""
+        failure = Failure("interrupted", f"stopped by {signal}")
         for task in self.tasks:
             task.outcome_unknown |= task.is_submitting and not task.job_id
-            self.end(task, Failure("interrupted", f"stopped by {self.signal}"))
-        if not self.tasks:
-            self.fail(Failure("interrupted", f"stopped by {self.signal}"), {})
+            self.end(task, failure)
+        if not self.tasks and not self._other_codes:
+            self.show({}, failure)
+        code, types = self.finish(), [task.error.type for task in self.tasks if task.error]
+        return SIGNALS[signal] if "interrupted" in types or not self.tasks else code
 
     def finish(self) -> int:
         """Print the total, if there is to be one, and return the exit code of the run."""
@@ -253,20 +233,9 @@ class Reporter:
             self._draw("")
             ended = [self._codes[task] for task in self.tasks if task in self._codes]
             code = run_exit_code(ended + self._other_codes)
-            stopped = [task.error for task in self.tasks if task.error]
-            if self.signal and (not self.tasks or "interrupted" in [e.type for e in stopped]):
-                code = SIGNALS[self.signal]
             if self._is_lost and code == Exit.DONE:
                 code = Exit.RESUME if any(task.job_id for task in self.tasks) else Exit.RETRY
             return code
-
-    def _progress(self) -> str:
-        left = [task for task in self.tasks if task not in self._codes]
-        if len(left) == len(self.tasks) == 1:
-            return str(left[0])
-        running = sum(1 for task in left if task.job_id)
-        done = len(self.tasks) - len(left)
-        return f"{done} done, {running} running, {len(left) - running} waiting"
 
     def _elapsed(self) -> str:
         return f"{time.monotonic() - self._began:.0f} s"
@@ -277,20 +246,11 @@ class Reporter:
             self._live_line = line
 
 
-def is_terminal(stream: TextIO | None) -> bool:
-    """Say whether a person reads this stream."""
-    try:
-        return bool(stream and stream.isatty())
-    except (ValueError, OSError):
-        return False
-
-
 def write(stream: TextIO | None, text: str) -> bool:
     """Write and flush; False if the stream is closed, or its disk full."""
-    try:
-        assert stream is not None
-        stream.write(text)
-        stream.flush()
-    except (AssertionError, ValueError, OSError):
-        return False
-    return True
+    with contextlib.suppress(ValueError, OSError):
+        if stream:
+            stream.write(text)
+            stream.flush()
+            return True
+    return False

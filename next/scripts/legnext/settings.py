@@ -1,7 +1,6 @@
 """The environment: the key, where to send it, the user's own limit; which URLs may be opened."""
 
-from __future__ import annotations
-
+import contextlib
 import math
 import os
 import re
@@ -10,12 +9,10 @@ from urllib.parse import urlsplit
 
 from legnext.errors import Failure
 
-DEFAULT_URL = "https://api.legnext.ai"
 LOCAL = "localhost"
 NO_KEY = {  # patterns of what cannot be a key, and why
     r"(?s).*[^ -~]": "it has control or non-ASCII characters",
-    "['\"]|.*['\"]$": "it still has quotes around it",
-    "(?i)bearer": "it begins with Bearer",
+    "['\"]|.*['\"]$|(?i:bearer)": "it still has quotes or Bearer around it",
     r".*\$\{": "it is a variable that was not replaced",
     r"(?i)(your.api.key.*|\.\.\.|\*\*\*|key|<.*>)$": "it is a placeholder",
 }
@@ -23,7 +20,8 @@ NO_KEY = {  # patterns of what cannot be a key, and why
 
 def base_url() -> str:
     """Return LEGNEXT_BASE_URL or the default, without a trailing slash. Raises Failure `usage`."""
-    url = os.environ.get("LEGNEXT_BASE_URL", "").strip().rstrip("/") or DEFAULT_URL
+    url = os.environ.get("LEGNEXT_BASE_URL", "").strip().rstrip("/")
+    url = url or "https://api.legnext.ai"
     why = "it has a query or a fragment" if "?" in url or "#" in url else why_url_refused(url)
     if why:
         hint = "Unset LEGNEXT_BASE_URL, or set it to an https URL."
@@ -33,9 +31,8 @@ def base_url() -> str:
 
 def api_key() -> str:
     """Return the key. Raises Failure `missing_api_key`, `invalid_api_key`."""
-    key, hint = os.environ.get("LEGNEXT_API_KEY", "").strip(), ""
-    if os.path.isfile(".env"):
-        hint = "There is a .env in this directory: `uv run --env-file .env scripts/…` reads it."
+    key, has_file = os.environ.get("LEGNEXT_API_KEY", "").strip(), os.path.isfile(".env")
+    hint = "`uv run --env-file .env scripts/…` reads the .env in this folder." if has_file else ""
     if not key:
         raise Failure("missing_api_key", "LEGNEXT_API_KEY is not set", hint=hint)
     for pattern, why in NO_KEY.items():
@@ -52,17 +49,14 @@ def daily_limit() -> float | None:
 
 def parse_usd(value: str, name: str) -> float:
     """Return an amount of money. Raises Failure `usage`."""
-    try:
-        amount = float(value)
-    except ValueError:
-        amount = math.nan
-    if not 0 <= amount < math.inf:
-        raise Failure("usage", f"{name} is not a number of US dollars, such as 0.40")
-    return amount
+    with contextlib.suppress(ValueError):
+        if 0 <= (amount := float(value)) < math.inf:
+            return amount
+    raise Failure("usage", f"{name} is not a number of US dollars, such as 0.40")
 
 
 def host_of(url: str) -> str:
-    """Return the host that a record belongs to; all names of this machine are one."""
+    """Return the host that a record belongs to; this machine's names are one."""
     host = urlsplit(url).hostname or ""
     return LOCAL if is_loopback(host) else host
 
@@ -70,7 +64,7 @@ def host_of(url: str) -> str:
 def is_loopback(host: str) -> bool:
     """Say whether a host is this machine. A name such as 127.0.0.1.evil.test is not."""
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        return host == LOCAL or ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -91,4 +85,4 @@ def why_url_refused(url: str, *, http_on_loopback: bool = True) -> str:
     is_local = parts.scheme == "http" and http_on_loopback and is_loopback(host)
     if parts.scheme == "https" or is_local:
         return ""
-    return "only https is allowed, or http on this machine (127.0.0.1, ::1, localhost)"
+    return "only https is allowed, or http on this machine"

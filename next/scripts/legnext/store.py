@@ -1,18 +1,15 @@
 """The output directory: which jobs are on record, what answers a prompt, and the lock.
 
-Whoever holds the lock is the only one that submits, among all threads and processes; it is released
-when the process ends, however it ends. So an intent found under the lock is of a process that is
-gone: with an id it becomes a record, without one the outcome of its submit is unknown.
+Only who holds the lock submits, among all threads and processes; it is released when the process
+ends, however it ends. So an intent found under it is of a process that is gone: with an id it
+becomes a record, without one the outcome of its submit is unknown.
 """
 
-from __future__ import annotations
-
 import contextlib
-import functools
 import os
 import re
-import secrets
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +17,7 @@ from pathlib import Path
 
 from legnext import records
 from legnext.errors import Failure
-from legnext.job import recorded_job
+from legnext.job import recorded_job, text
 from legnext.records import Intent
 from legnext.task import Record, Task
 
@@ -29,60 +26,50 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+BUSY = PermissionError if sys.platform == "win32" else BlockingIOError  # the lock is held
 LOCK_SECONDS, LOCK_PAUSE = 100.0, 0.05  # a submit takes up to 90 s
 MAX_PASSES = 20
-LONGEST_NAME = 60  # of a job's folder
-SLUG_LENGTH = 40
+LONGEST_NAME, SLUG_LENGTH = 60, 40  # of jobs' folders
 
 
-def try_lock(handle: int) -> bool:
-    """Lock, and say so, unless somebody else holds it. Raises OSError if there are no locks."""
-    busy = PermissionError if sys.platform == "win32" else BlockingIOError
-    with contextlib.suppress(busy):
-        if sys.platform == "win32":
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
+def prompt_keys(fields: Record) -> set[str]:
+    """Return what a record or a task is found by: its prompts, with runs of blanks as one."""
+    return {" ".join(text(fields.get(name)).split()) for name in ("prompt", "typed")} - {""}
 
 
-def keys_of(record: Record) -> set[str]:
-    return records.prompt_keys(record.get("prompt"), record.get("typed"))
+def merge(old: Record, new: Record) -> Record:
+    """Return a record with what is new. A final status stays: another run saw more."""
+    merged = {**old, **new}
+    if old and recorded_job(old).is_final and not recorded_job(merged).is_final:
+        merged["status"] = old["status"]
+    return merged
 
 
 class Store:
     """The records in a directory. Without one (None) it only keeps submits from overlapping."""
 
     def __init__(self, directory: Path | None, host: str, warn: Callable[[str], None]) -> None:
-        """`host`: the API's; records of another one do not count. `warn` gets a line of text."""
+        """`host`: the API's; records of another one do not count. `warn` gets a line."""
         self.directory, self.host, self._warn = directory, host, warn
         self.records: dict[str, Record] = {}  # by job id
         self.foreign: dict[str, Record] = {}  # of another host
-        self.folders: dict[str, Path] = {}  # of the jobs
-        self.claimed: set[str] = set()  # ids and intents' names that answer a task of this run
-        self.unknown: list[Intent] = []  # submits of unknown outcome, as last read
+        self.folders: dict[str, Path] = {}  # by job id
+        self.claimed: set[str] = set()  # ids and intents' names that answer a task
+        self.unknown: list[Intent] = []  # submits of unknown outcome
         self.damaged: Failure | None = None  # why a record cannot be read
         self._ids_by_prompt: dict[str, set[str]] = {}
         self._read: set[tuple[str, int]] = set()  # (name, inode) of folders
         self._process_lock = threading.Lock()
         self._has_locks = True
 
-    # --- The directory and the lock
-
     def prepare(self) -> None:
-        """Make sure that the directory takes all that a job needs. Raises Failure `file_error`."""
+        """Try whether the directory takes all that a job needs. Raises Failure `file_error`."""
         if self.directory is None:
             return
-        probe = self.directory / f".{secrets.token_hex(LONGEST_NAME // 2)}"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            probe.mkdir()
-            try:
-                records.write_whole(probe / "0.json", b"{}")
-            finally:
-                (probe / "0.json").unlink(missing_ok=True)
-                probe.rmdir()
+            with tempfile.TemporaryDirectory("-" * LONGEST_NAME, ".", self.directory) as probe:
+                records.write_whole(Path(probe, "0.json"), b"{}")
         except (OSError, ValueError) as error:
             raise Failure("file_error", f"{self.directory} cannot be used: {error}") from None
 
@@ -105,13 +92,17 @@ class Store:
         last_change, deadline = 0, 0.0
         while True:
             try:
-                if try_lock(handle):
-                    return
+                if sys.platform == "win32":
+                    msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+                else:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BUSY:
+                change, now = os.stat(directory).st_mtime_ns, time.monotonic()
             except OSError as error:
                 self._has_locks = False
                 self._warn(f"{directory} has no file locks ({error}): run one command at a time")
                 return
-            change, now = os.stat(directory).st_mtime_ns, time.monotonic()
             if change != last_change:
                 last_change, deadline = change, now + LOCK_SECONDS
             if now > deadline:
@@ -119,13 +110,11 @@ class Store:
             if stop.wait(LOCK_PAUSE):
                 raise Failure("interrupted", "stopped before the submit")
 
-    # --- Reading
-
     def read(self) -> list[Intent]:
         """Take in the records that are new, and return all intents. Raises Failure `file_error`.
 
-        Folders are listed again until they stay the same: one listing may miss a folder that is
-        being renamed. The inode alone does not identify a folder: ext4 uses it again at once.
+        One listing may miss a folder that is being renamed: two have to agree. An inode alone does
+        not identify a folder: ext4 uses it again at once.
         """
         if self.directory is None:
             return []
@@ -150,41 +139,34 @@ class Store:
                     self.damaged = failure
         else:
             raise Failure("file_error", f"{self.directory} keeps changing: try again")
-        for intent in intents:
-            if intent.job_id and intent.job_id not in self.records:
-                self._add({**intent.record, "job_id": intent.job_id}, None)
         mine = [intent for intent in intents if intent.record.get("host") == self.host]
-        self.unknown = [intent for intent in mine if not intent.job_id]
+        self.unknown = [intent for intent in mine if "job_id" not in intent.record]
+        for record in [intent.record for intent in intents if "job_id" in intent.record]:
+            if record["job_id"] not in self.records:
+                self._add(record)
         return intents
 
-    def _add(self, record: Record, folder: Path | None) -> None:
+    def _add(self, record: Record, folder: Path | None = None) -> None:
         job_id = record["job_id"]
         if folder:
             self.folders[job_id] = folder
-        if record.get("host", self.host) != self.host:
-            self.foreign[job_id] = record
-        else:
-            self.records[job_id] = {**self.records.get(job_id, {}), **record}
-        for key in keys_of(record):
+        known = self.records if record.get("host", self.host) == self.host else self.foreign
+        known[job_id] = merge(known.get(job_id, {}), record)
+        for key in prompt_keys(record):
             self._ids_by_prompt.setdefault(key, set()).add(job_id)
 
     def settle_intents(self) -> None:
-        """Under the lock nobody submits: an intent with an id is a record, any other is unknown.
-
-        Raises Failure `file_error`, OSError.
-        """
+        """Make records of the intents that have an id. Only under the lock. Raises as `read`."""
         for intent in self.read():
-            if intent.job_id:
-                if intent.job_id not in self.folders:
-                    self.add_record({**intent.record, "job_id": intent.job_id, "status": "pending"})
+            if job_id := intent.record.get("job_id"):
+                if job_id not in self.folders:
+                    self.add_record(intent.record)
                 records.remove_intent(intent)
 
-    # --- What answers a prompt
-
     def claim(self, task: Task, *, same_name: bool = False) -> Record | None:
-        """Return a record of the task's prompt that answers no other task of this run.
+        """Return a record of the task's prompt that answers no other task of this run, or None.
 
-        The earliest that did not fail comes first. `same_name`: only if its name is the task's too.
+        The earliest that did not fail comes first. `same_name`: only one of the task's name.
         """
         ids = self._ids_of(task) - self.claimed
         found = [self.records[job_id] for job_id in ids if job_id in self.records]
@@ -201,7 +183,7 @@ class Store:
         """Return a submit of the task's prompt whose outcome is unknown, likewise."""
         for intent in self.unknown:
             is_free = intent.path.name not in self.claimed or intent.path == task.intent
-            if is_free and keys_of(intent.record) & records.prompt_keys(task.prompt, task.typed):
+            if is_free and prompt_keys(intent.record) & prompt_keys(vars(task)):
                 task.intent = intent.path
                 self.claimed.add(intent.path.name)
                 return intent
@@ -212,64 +194,58 @@ class Store:
         return [self.foreign[job_id] for job_id in self._ids_of(task) if job_id in self.foreign]
 
     def _ids_of(self, task: Task) -> set[str]:
-        keys = records.prompt_keys(task.prompt, task.typed)
+        keys = prompt_keys(vars(task))
         return {job_id for key in keys for job_id in self._ids_by_prompt.get(key, ())}
-
-    # --- Writing
 
     def add_record(self, record: Record) -> None:
         """Make a folder for a new job. Only under the lock. Raises OSError, Failure."""
-        self._add(record, None)  # it is known, even if the disk does not take it
+        self._add(record)  # it is known, even if the disk does not take it
         if self.directory is None:
             return
         job_id, words = record["job_id"], record.get("name") or record.get("prompt") or ""
-        words = re.sub(r"https?://\S+", "", re.split(r"\s--[a-z]", words)[0])
+        words = re.sub(r"(?s)\s--[a-z].*|https?://\S+", "", words)
         slug = re.sub("[^a-z0-9]+", "-", words.lower())[:SLUG_LENGTH].strip("-") or "job"
         folder = self.directory / f"{slug}-{job_id[:8]}"
         if folder.exists():
             folder = self.directory / f"{slug}-{job_id}"
         folder.mkdir(exist_ok=True)
-        records.write_record(folder, record)
-        self._add(record, folder)
+        self._update(folder, record)
 
     def save(self, record: Record, stop: threading.Event) -> None:
         """Merge what is known of a job into its record, or make one. Raises OSError, Failure."""
-        job_id, merge = record["job_id"], functools.partial(self._merge, record)
-        if self.directory is None or self._in_folder(job_id, merge):
+        job_id = record["job_id"]
+        if self.directory is None or self._in_folder(job_id, self._update, record):
             return
         with self.lock(stop):
             self.settle_intents()
-            if not self._in_folder(job_id, merge):
-                self.add_record({**self.records.get(job_id, {}), **record})
+            if not self._in_folder(job_id, self._update, record):
+                self.add_record(merge(self.records.get(job_id, {}), record))
 
     def place_file(self, partial: Path, job_id: str, name: str) -> bool:
-        """Move a file into the job's folder; False if there is none any more. Raises OSError."""
+        """Move a file into the job's folder; False if that is gone. Raises OSError."""
         return self._in_folder(job_id, lambda folder: partial.replace(folder / name))
 
-    def _merge(self, new: Record, folder: Path) -> None:
+    def _update(self, folder: Path, new: Record) -> None:
         found = records.load_record(folder) or {}
-        merged = {**found, **new}
-        if found and recorded_job(found).is_final and not recorded_job(merged).is_final:
-            merged["status"] = found["status"]  # another run saw more
+        merged = merge(found, new)
         if merged != found:
             records.write_record(folder, merged)
         self._add(merged, folder)
 
-    def _in_folder(self, job_id: str, action: Callable[[Path], object]) -> bool:
-        """Do something in the job's folder, wherever that is now; False if there is none."""
+    def _in_folder(self, job_id: str, action: Callable[..., object], *args: object) -> bool:
+        """Do something in the job's folder, wherever it is now; False if there is none."""
         while folder := self._find_folder(job_id):
+            self.folders[job_id] = folder
             try:
-                action(folder)
+                action(folder, *args)
+                return True
             except FileNotFoundError:
                 if records.has_record(folder, job_id):  # else it was renamed meanwhile
                     raise
-            else:
-                self.folders[job_id] = folder
-                return True
         return False
 
     def _find_folder(self, job_id: str) -> Path | None:
-        """Return the folder that has this job's record now, None if there is none."""
+        """Return the folder that has the job's record now, None if there is none."""
         known = self.folders.get(job_id)
         if self.directory is None or (known and records.has_record(known, job_id)):
             return known

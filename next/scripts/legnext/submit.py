@@ -1,14 +1,12 @@
 """The one place that spends money.
 
-What holds, whatever happens (kill, full disk, rename, outage, a second run in the same folder):
+What holds, whatever happens (kill, full disk, rename, outage, a second run in the folder):
 1. Nothing is bought that the plan did not approve.
 2. At most one submit is out per directory, and it is written down (the intent) before it is sent.
-3. A prompt with a record, or with an intent whose outcome is unknown, is not submitted again.
+3. A prompt with a record, or an intent of unknown outcome, is not submitted again.
 4. A submit that may have arrived is never repeated: without a job id its outcome is unknown.
 5. A job id that arrived is written into the intent at once, and then becomes a record.
 """
-
-from __future__ import annotations
 
 import secrets
 import threading
@@ -19,7 +17,7 @@ from dataclasses import dataclass
 from legnext.api import Client, backoff_delay
 from legnext.budget import usd
 from legnext.errors import Failure, as_failure
-from legnext.job import Job, utc_now
+from legnext.job import without_empty
 from legnext.records import Intent, note_job_id, remove_intent, write_intent
 from legnext.store import Store
 from legnext.task import Record, Task
@@ -36,22 +34,22 @@ ENDS_BUYING = (  # what the next submit would meet too
 
 @dataclass
 class Buyer:
-    """What the submits of a run share. Its last two fields change under the lock only."""
+    """What the submits of a run share. The last three fields change only under the lock."""
 
     client: Client
     store: Store
     stop: threading.Event  # set when a signal ends the run
-    announce: Callable[[Task], None]  # called as soon as a job id is known
+    announce: Callable[[Task], None]  # called once a job id is known
     again: bool = False  # buy even if there is a record
-    balance_usd: float | None = None  # before the next submit, None if not known
+    balance_usd: float | None = None  # before the next submit
     stop_reason: str = ""  # why no further submit begins
+    lost: int = 0  # submits in a row that found no connection
 
 
 def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads top to bottom
-    """Give the task a job: one that is on record, or a new one. Raises Failure, OSError.
+    """Give the task a job: one on record, or a new one. Raises Failure, OSError.
 
-    A transient Failure (429) says that nothing was created and that this may change. The caller
-    may try again, which begins again here, with a new intent.
+    After a transient Failure (429, no connection) it may be called again.
     """
     store = buyer.store
     with store.lock(buyer.stop):
@@ -63,20 +61,22 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
             task.adopt(found)
             return
         if earlier := store.claim_unknown(task):
-            raise earlier_outcome_unknown(task, earlier)
+            set_submit(task, earlier.record)
+            task.outcome_unknown = True
+            raise Failure("submission_unknown", "the outcome of an earlier submit is unknown")
 
         # May it be bought? `is_submitting` is set before `stop` is read, and whoever sets `stop`
         # reads `is_submitting` after it: a submit is either seen, or does not begin.
         record = new_record(task, buyer)
-        task.submitted_at, task.balance = record["submitted_at"], {"before": record["balance_usd"]}
+        set_submit(task, record)
         task.is_submitting = True
         try:
             if not task.approved:
-                raise Failure("not_submitted", "it was not among what this run had planned to buy")
-            if buyer.stop.is_set():
-                raise Failure("interrupted", "stopped before the submit")
+                raise Failure("not_submitted", "this run had not planned to buy it")
             if buyer.stop_reason:
                 raise Failure("not_submitted", f"not submitted: {buyer.stop_reason}")
+            if buyer.stop.wait(buyer.lost and backoff_delay(buyer.lost)):
+                raise Failure("interrupted", "stopped before the submit")
             intent = write_intent(store.directory, record) if store.directory else None
             task.intent = intent.path if intent else None
         except (Failure, OSError) as error:
@@ -87,9 +87,10 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
 
         # Buy it.
         try:
-            job = post(task, buyer)
+            job = buyer.client.submit(task.prompt)
             if job.job_id in store.records or job.job_id in store.foreign:
-                raise unknown_outcome(f"the answer names a job that is on record: {job.job_id}")
+                words = f"the answer names a job that is on record: {job.job_id}"
+                raise Failure("submission_unknown", words)
         except Exception as error:  # noqa: BLE001 - a bug of ours too: the POST may be out
             raise not_bought(task, buyer, intent, error) from None
 
@@ -99,7 +100,7 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
         task.set_job(job)
         task.submitted, task.approved, task.is_submitting = time.monotonic(), False, False
         store.claimed.add(job.job_id)
-        buyer.balance_usd = balance_after(buyer.balance_usd, task.price_usd)
+        buyer.balance_usd, buyer.lost = balance_after(buyer.balance_usd, task.price_usd), 0
         buyer.announce(task)
         try:
             store.add_record({**record, **job.as_record()})
@@ -109,25 +110,13 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
             buyer.stop_reason = f"the last job could not be recorded: {as_failure(error).message}"
 
 
-def post(task: Task, buyer: Buyer) -> Job:
-    """Send the POST; again only if no connection was made, so that it cannot have arrived."""
-    for tries in range(1, CONNECTION_TRIES + 1):
-        try:
-            return buyer.client.submit(task.prompt)
-        except Failure as failure:
-            if failure.type != "network_error":
-                raise
-            last = failure
-        if tries < CONNECTION_TRIES and buyer.stop.wait(backoff_delay(tries)):
-            raise Failure("interrupted", "stopped before the submit")
-    last.transient = False
-    raise last
-
-
 def not_bought(task: Task, buyer: Buyer, intent: Intent | None, error: Exception) -> Failure:
-    """Settle a submit that gave no job, and return the Failure to raise."""
-    failure = error if isinstance(error, Failure) else unknown_outcome(repr(error))
-    if failure.type in ENDS_BUYING:
+    """Settle a submit without a job; return the Failure to raise."""
+    failure = error if isinstance(error, Failure) else Failure("submission_unknown", repr(error))
+    buyer.lost = buyer.lost + 1 if failure.type == "network_error" else 0
+    if buyer.lost:
+        failure.transient = buyer.lost < CONNECTION_TRIES
+    if failure.type in ENDS_BUYING and not failure.transient:
         buyer.stop_reason = failure.message
     if failure.type == "submission_unknown":
         task.outcome_unknown, task.approved = True, False
@@ -142,8 +131,8 @@ def new_record(task: Task, buyer: Buyer) -> Record:
     """Return what is recorded of a submit before it is sent."""
     words = {"prompt": task.prompt, "typed": task.typed, "name": task.name}
     return {
-        **{field: word for field, word in words.items() if word},
-        "submitted_at": utc_now(),
+        **without_empty(words),
+        "submitted_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),  # as the API writes it
         "nonce": secrets.token_hex(8),
         "host": buyer.store.host,
         "price_usd": task.price_usd,
@@ -152,18 +141,12 @@ def new_record(task: Task, buyer: Buyer) -> Record:
 
 
 def balance_after(balance: float | None, price: float | None) -> float | None:
-    """Return the balance in USD after a submit, None if it or the price is not known."""
+    """Return the balance in USD after a submit, None if that is not known."""
     return None if balance is None or price is None else round(balance - price, 3)
 
 
-def earlier_outcome_unknown(task: Task, intent: Intent) -> Failure:
-    """Let an earlier submit of its prompt be the task's; return the Failure to raise."""
-    task.outcome_unknown, task.submitted_at = True, str(intent.record.get("submitted_at", ""))
-    task.price_usd = usd(intent.record.get("price_usd"))
-    task.balance = {"before": usd(intent.record.get("balance_usd"))}
-    return unknown_outcome("an earlier submit of this prompt was sent, and its outcome is unknown")
-
-
-def unknown_outcome(words: str) -> Failure:
-    """Return the Failure for a submit that may have created a job; it is never transient."""
-    return Failure("submission_unknown", words)
+def set_submit(task: Task, record: Record) -> None:
+    """Give the task what is recorded of its submit: the time, and the money before it."""
+    task.submitted_at = str(record.get("submitted_at", ""))
+    task.price_usd = usd(record.get("price_usd"))
+    task.balance = {"before": usd(record.get("balance_usd"))}

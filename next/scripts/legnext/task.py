@@ -1,10 +1,8 @@
 """The Task: one prompt, or one job id, and what this run knows of it.
 
-One thread at a time owns a task: its worker, then the one that finishes it. Approval travels with
-it: the plan marks what may be bought, and `submit` refuses everything else.
+One thread at a time owns it: its worker, then the one that finishes it. Approval travels with it:
+the plan marks what may be bought, and `submit` refuses everything else.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +16,10 @@ Record = dict[str, Any]  # a job.json
 
 @dataclass(eq=False)
 class Task:
-    """One prompt, or one job id. Everything that is printed of it is derived from here."""
+    """Everything that is printed of a prompt, or a job, is derived from here."""
 
     prompt: str = ""  # as it is sent
-    typed: str = ""  # as it was given, if that is not the same
+    typed: str = ""  # as it was given, if that differs
     name: str = ""  # for the job's folder
     index: int | None = None  # in the prompts file, from 0
     price_usd: float | None = None
@@ -29,31 +27,31 @@ class Task:
 
     job_id: str = ""
     job: Job | None = None
-    record: Record = field(default_factory=dict)  # the job's, if it was found on record
+    record: Record = field(default_factory=dict)  # if the job was found on record
     submitted_at: str = ""
-    submitted: float = 0.0  # monotonic seconds, of this run's own submit
+    submitted: float = 0.0  # by this run, in monotonic seconds
     is_submitting: bool = False  # a POST is out
-    outcome_unknown: bool = False  # a POST went out, and nothing says whether it made a job
-    intent: Path | None = None  # the file that represents a submit of unknown outcome
-    balance: dict[str, float | None] = field(default_factory=dict)  # in USD, before and after it
+    outcome_unknown: bool = False  # a POST was out, and may have made a job
+    intent: Path | None = None  # of its submit
+    balance: dict[str, float | None] = field(default_factory=dict)  # USD, before and after
     replaces_failed: bool = False  # --retry-failed: failed records do not answer it
 
     warnings: list[str] = field(default_factory=list)
-    files: dict[str, Any] = field(default_factory=dict)  # its pictures on disk
+    files: dict[str, Any] = field(default_factory=dict)  # on disk
     folder: Path | None = None
     error: Failure | None = None
 
     @property
     def is_earlier(self) -> bool:
-        """Whether its job was found on record, not submitted by this run."""
+        """Whether its job was found on record."""
         return bool(self.record)
 
     def set_job(self, job: Job) -> None:
-        """Let this be its job. The id comes first: a signal in between must not lose it."""
+        """Give it its job. The id comes first: a signal in between must not lose it."""
         self.job_id, self.job = job.job_id, job
 
     def adopt(self, record: Record) -> None:
-        """Let the job on record be this task's; what would be sent now stays as it is."""
+        """Give it a job on record; what would be sent now stays as it is."""
         self.record, self.submitted_at = record, str(record.get("submitted_at") or "")
         self.set_job(recorded_job(record))
 
@@ -63,7 +61,7 @@ class Task:
         self.replaces_failed = True
 
     def __str__(self) -> str:
-        """Return how stderr names it: by its id, its status and its index."""
+        """Return how stderr names it."""
         index = "" if self.index is None else f" {self.index}"
         if not self.job_id:
             return f"prompt{index}"

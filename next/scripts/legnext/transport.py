@@ -1,40 +1,30 @@
 """Opens sessions of `requests`, and says why a connection failed. The API and pictures share it."""
 
-from __future__ import annotations
-
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from legnext import __version__
 from legnext.errors import Failure
 
-if TYPE_CHECKING:
-    import requests
-    from urllib3.util import Retry
-
-CONNECT_SECONDS = 10.0
+requests: Any = None  # imported when it is needed: --help and --dry-run work without it
 
 
 def new_session() -> Any:
-    """Return a requests.Session. The one place that imports requests, which may be missing.
-
-    Raises Failure `missing_dependency`.
-    """
-    global requests, Retry  # noqa: PLW0603
+    """Return a requests.Session. Raises Failure `missing_dependency`."""
+    global requests  # noqa: PLW0603
     try:
-        import requests  # noqa: PLC0415 - --help and --dry-run work without it
-        from urllib3.util import Retry  # noqa: PLC0415
+        import requests  # noqa: PLC0415
     except ImportError as error:
-        words = f"the Python package requests cannot be imported: {error}"
+        words = f"the package requests cannot be imported: {error}"
         raise Failure("missing_dependency", words) from None
     session = requests.Session()
     session.headers["User-Agent"] = f"legnext-midjourney/{__version__}"
     session.headers["Accept-Encoding"] = "identity"
     session.auth = lambda request: request  # without an auth of its own it reads ~/.netrc
     session.verify = os.environ.get("SSL_CERT_FILE") or True
-    # Otherwise it reads the whole body of a redirect, without a limit.
-    session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
+    # Otherwise it reads the body of a redirect, without a limit.
+    session.get_redirect_target = lambda _: None
     return session
 
 
@@ -44,13 +34,8 @@ def request_options(read_seconds: float) -> dict[str, Any]:
         "allow_redirects": False,  # requests would take the key along to another host
         "stream": True,
         "proxies": {"http": ""},  # http is this machine only: no proxy may see a key in clear
-        "timeout": (min(CONNECT_SECONDS, read_seconds), read_seconds),
+        "timeout": (min(10.0, read_seconds), read_seconds),  # to connect, between two pieces
     }
-
-
-def parse_retry_after(value: str) -> float:
-    """Return the seconds in a Retry-After header, a number or a date. Raises if it is neither."""
-    return min(float(Retry().parse_retry_after(value)), 1e9)
 
 
 def is_network_error(error: Exception) -> bool:
@@ -61,7 +46,7 @@ def is_network_error(error: Exception) -> bool:
 def connection_failure(error: Exception, *, answered: bool) -> Failure:
     """Return the Failure for an error of requests; `setup_error` if a retry cannot help.
 
-    `answered`: the answer's status had arrived, so that the way to the host is right.
+    `answered`: a status had arrived, so that the way to the host is right.
     """
     cause: BaseException = error
     while isinstance(cause.__context__, Exception):  # requests and urllib3 wrap it three deep
@@ -71,7 +56,7 @@ def connection_failure(error: Exception, *, answered: bool) -> Failure:
     words = re.sub("Failed to parse: .*", "a URL, perhaps a proxy's, cannot be parsed", words)
     if isinstance(error, requests.exceptions.ProxyError):
         words = f"proxy: {words}"
-    # A header that is not valid is the answer's fault; TimeoutError is of this program's deadlines.
+    # An invalid header is the answer's fault; TimeoutError is of this program's own deadlines.
     answered |= isinstance(error, (requests.exceptions.InvalidHeader, TimeoutError))
     if not answered and (
         isinstance(error, ValueError)  # the URL, or the proxy's, cannot be used
