@@ -1,14 +1,9 @@
 """What the four scripts share."""
 
-import gc
 import signal
 import sys
 
 __version__ = "3.0.0"
-
-# Nearly all that a command allocates lives until its end: with the default threshold of 700 objects
-# Python searches for garbage dozens of times (measured: 8 ms).
-gc.set_threshold(50_000)
 
 # Nothing before this line needs more than Python 3.6, so that an old interpreter prints JSON too.
 if sys.version_info < (3, 10):  # noqa: UP036

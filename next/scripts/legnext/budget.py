@@ -12,6 +12,7 @@ from legnext.job import age_seconds, is_number, recorded_job
 
 DAY_SECONDS = 86_400.0
 ROUNDING = 1e-6  # three times 0.08 is not 0.24
+UNKNOWN_PRICE = "a price is not documented, so it fits into no limit"
 
 Prices = Sequence[float | None]
 
@@ -43,7 +44,7 @@ def over_limit(prices: Prices, limit: float, name: str, spent: float = 0.0) -> B
     price = total(prices)
     if price is not None and price + spent <= limit + ROUNDING:
         return None
-    words = "a price is not documented" if price is None else f"the price is {price:g} USD"
+    words = f"the price is {price:g} USD" if price is not None else UNKNOWN_PRICE
     words += f", {name} is {limit:g} USD"
     words += f", of which {spent:g} USD were spent in the last 24 hours" if spent else ""
     left = affordable(prices, limit - spent)

@@ -43,14 +43,12 @@ Work = Callable[[Reporter], None]
 
 
 def seconds(value: str) -> float:
-    """Return a number of seconds. Raises Failure `usage`."""
     if re.fullmatch(r"\d*\.?\d+", value, re.ASCII) and float(value) <= MAX_SECONDS:
         return float(value)
     raise Failure("usage", f"{value!r} is not a number of seconds up to {MAX_SECONDS:g}")
 
 
 def jobs_at_once(value: str) -> int:
-    """Return a number of jobs. Raises Failure `usage`."""
     if re.fullmatch(r"\d+", value, re.ASCII) and 1 <= float(value) <= MAX_CONCURRENCY:
         return int(value)
     raise Failure("usage", f"--concurrency takes a whole number from 1 to {MAX_CONCURRENCY}")
@@ -162,7 +160,6 @@ def read_prompts(options: Options) -> Prompts:
 
 
 def imagine(reporter: Reporter) -> None:
-    """Submit the prompt, unless it is on record. Raises Failure."""
     workflow.buy(read_prompts(reporter.options), reporter)
 
 

@@ -1,5 +1,6 @@
 """Finishes a task: saves its job's record and pictures, writes the page, prints the task."""
 
+import math
 import secrets
 import threading
 import time
@@ -47,7 +48,6 @@ class Run:
 
 
 def attempt(step: Callable[..., object], *args: object) -> Failure | None:
-    """Carry out a step and return why it failed, if it did."""
     try:
         step(*args)
     except Exception as error:  # noqa: BLE001 - a bug of ours must not hide a job
@@ -56,22 +56,23 @@ def attempt(step: Callable[..., object], *args: object) -> Failure | None:
 
 
 def finish(task: Task, run: Run) -> None:
-    """Save the job and its pictures, and print the task."""
-    failure = attempt(save, task, run)
+    was_complete, failure = run.is_complete(task), attempt(save, task, run)
     if task.job and task.job.has_failed:
         failure = Failure("job_failed", task.job.reason, code=task.job.code)
     end(task, failure, run)
+    if not was_complete and time.monotonic() > run.next_page:
+        attempt(write_page, run)
 
 
 def end(task: Task, failure: Failure | None, run: Run) -> None:
     """Print a task with the pictures that it has on disk."""
     store = run.store
     task.folder = store.folders.get(task.job_id)
-    if task.job and store.directory and (files := describe_files(task.folder, task.job)):
-        task.files = {**files, "gallery": str(store.directory / gallery.NAME)}
+    # A short line has no room for the files.
+    if task.job and store.directory and not run.reporter.options.is_batch:
+        files = describe_files(task.folder, task.job)
+        task.files = {**files, "gallery": str(store.directory / gallery.NAME)} if files else {}
     run.reporter.end(task, failure)
-    if task.folder and time.monotonic() > run.next_page:
-        attempt(write_page, run)
 
 
 def save(task: Task, run: Run) -> None:
@@ -128,13 +129,13 @@ def download_one(job: Job, name: str, url: str, directory: Path, run: Run) -> No
 def write_page(run: Run) -> None:
     """Write the page of all jobs: a convenience, no failure of which matters. Raises OSError."""
     began, store = time.monotonic(), run.store
-    run.next_page = began + PAGE_SECONDS
+    run.next_page = math.inf  # one thread writes it
     records = [*store.records.values(), *store.foreign.values()]
     entries = [entry for record in records if (entry := page_entry(record, run))]
     if store.directory and entries:
         gallery.write(store.directory, entries)
         run.reporter.page = store.directory / gallery.NAME
-    run.next_page += 10 * (time.monotonic() - began)
+    run.next_page = time.monotonic() + PAGE_SECONDS + 10 * (time.monotonic() - began)
 
 
 def page_entry(record: Record, run: Run) -> dict[str, Any] | None:
@@ -143,13 +144,13 @@ def page_entry(record: Record, run: Run) -> dict[str, Any] | None:
     folder = run.store.folders.get(job.job_id)
     if folder is None or not folder.is_dir():
         return None
-    found = pictures_in(folder)
+    found, is_done = pictures_in(folder), job.has_failed or record.get("downloaded")
     return {
         **record,
         "status": job.status,
         "folder": folder.name,
         "pictures": {n: found[n].name if n in found else None for n in {**job.urls, **found}},
         "urls": job.urls,
-        "resume": None if job.is_final else resume_command(job.job_id, run.reporter.options),
+        "resume": None if is_done else resume_command(job.job_id, run.reporter.options),
         "downloaded": bool(record.get("downloaded")),
     }

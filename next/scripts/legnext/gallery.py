@@ -5,9 +5,9 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable
 from hashlib import sha256
+from html import escape
 from itertools import groupby
 from pathlib import Path
-from string import Template
 from threading import Lock
 from typing import Any
 from urllib.parse import quote
@@ -21,13 +21,15 @@ STEPS = range(10, 41)  # ratios that the styles know: 0.5 to 2, in twentieths
 RATIOS = "\n".join(f".r{step} {{ --ratio: {step / 20}; }}" for step in STEPS)
 PAGE = SOURCE.partition("\n<!-- Parts")[0].replace("/* ratios */", RATIOS)
 PARTS = re.findall(r'<template id="(\w+)">\n?(.*?)</template>', SOURCE, re.DOTALL)
-TEMPLATES = {name: Template(text) for name, text in [("page", PAGE), *PARTS]}
+TEMPLATES = {  # a name that follows a dollar sign is filled in
+    name: re.sub(r"\$(\w+)", r"%(\1)s", text.replace("%", "%%"))
+    for name, text in [("page", PAGE), *PARTS]
+}
 HASHES = {  # all that the page's policy allows to be applied or run
     f"{tag}_hash": b64encode(sha256(text.encode()).digest()).decode()
     for tag, text in re.findall(r"<(style|script)>(.*?)</\1>", PAGE, re.DOTALL)
 }
-NOT_IN_HTML = dict.fromkeys([0, *range(0xD800, 0xE000)], "\ufffd")  # NUL, half a surrogate pair
-ESCAPES = NOT_IN_HTML | {ord(char): f"&#{ord(char)};" for char in "&<>\"'\r"}
+NOT_IN_HTML = re.compile("[\0\ud800-\udfff]")
 FLAGS = re.compile(r"(?<!\S)(?=--[a-z])")
 RATIO = re.compile(r"(?<!\S)--(?:ar|aspect)\s+([1-9]\d{0,3}):([1-9]\d{0,3})(?!\S)", re.ASCII)
 LONG = 300  # characters of a prompt; a longer one is folded
@@ -69,7 +71,8 @@ def render(jobs: Iterable[Job], title: str) -> Html:
         fill("day", day=day, jobs=Html("".join(show_job(job, time) for (*_, time), job in group)))
         for day, group in groupby(dated, key=lambda pair: pair[0][1])
     ]
-    return fill("page", title=title, summary=" · ".join(summary), days=Html("".join(days)))
+    days_html = Html("".join(days))
+    return fill("page", title=title, summary=" · ".join(summary), days=days_html, **HASHES)
 
 
 def show_job(job: Job, time: str) -> Html:
@@ -145,6 +148,7 @@ def text(part: object, name: str) -> str:
 
 
 def fill(part: str, **values: str) -> Html:
-    """Fill a part of the page."""
-    safe = {n: v if isinstance(v, Html) else v.translate(ESCAPES) for n, v in values.items()}
-    return Html(TEMPLATES[part].substitute(HASHES | safe))
+    for name, value in values.items():
+        if not isinstance(value, Html):
+            values[name] = escape(NOT_IN_HTML.sub("\ufffd", value)).replace("\r", "&#13;")
+    return Html(TEMPLATES[part] % values)

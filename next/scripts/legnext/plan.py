@@ -10,7 +10,7 @@ from legnext import budget, prompt
 from legnext.api import SUBMIT_PATH
 from legnext.budget import Block
 from legnext.errors import Failure
-from legnext.job import age_seconds, recorded_job
+from legnext.job import age_seconds, recorded_job, without_empty
 from legnext.options import Options
 from legnext.parameters import PICTURE_SUFFIXES
 from legnext.records import load_record
@@ -88,6 +88,8 @@ def resolve_references(task: Task, host: str) -> None:
     By `typed`, with the absolute path, the same command finds the record if the picture is gone.
     """
     typed = task.prompt
+    if not any(f".{suffix}" in typed.lower() for suffix in PICTURE_SUFFIXES):
+        return  # the quick way for most
     for word in prompt.references(task.prompt):
         if "://" in word or Path(word).suffix[1:].lower() not in PICTURE_SUFFIXES:
             continue
@@ -148,13 +150,14 @@ def show_plan(plan: Plan, reporter: Reporter) -> None:
     for task in plan.tasks:
         index = {"index": task.index} if is_batch else {"dry_run": True}
         if task in plan.refusals:
-            reporter.show({**index, "prompt": task.prompt}, plan.refusals[task])
+            body = without_empty({**index, "prompt": task.prompt, "warnings": task.warnings})
+            reporter.show(body, plan.refusals[task])
             continue
         would, shown = plan.would[task], task.record.get("prompt") or task.prompt
         body = {**index, "prompt": shown, "would": would}
         if task.job:
             body |= {"job_id": task.job_id, "status": task.job.status}
-        elif not is_batch:
+        elif would == SUBMIT and not is_batch:
             sent = {"url": base_url() + SUBMIT_PATH, "json": {"text": task.prompt}}
             body["request"] = {"method": "POST", **sent}
         body |= {"price_usd": task.price_usd} if would == SUBMIT else {}

@@ -94,7 +94,6 @@ QUOTES = "<>()\"'`*,;"
 
 
 def read(text: str) -> Prompt:
-    """Split a prompt into its parts."""
     found: list[re.Match[str]] = []
     for match in FLAG.finditer(text):
         if match["name"] and is_flag(match, after_a_flag=bool(found)):
@@ -246,7 +245,6 @@ def is_private(url: str) -> bool:
 
 
 def check_value(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
-    """Check the kind and the range of a value."""
     row, value, words, model = flag.parameter, flag.value, flag.right, prompt.model
     how = "{} to {}".format(*row.range) if row.range else known.KINDS[row.takes][1]
     if value is None or (row.takes == "words" and not flag.values):
@@ -284,7 +282,6 @@ def check_company(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
 
 
 def check_flag(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
-    """Check one flag with all that belongs to it."""
     row, right = flag.parameter, flag.right
     if row is known.NOT_KNOWN:
         yield Finding("warning", right.split()[0], "not known: check the spelling or leave it out")

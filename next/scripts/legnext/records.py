@@ -55,7 +55,6 @@ def load_record(folder: Path) -> Record | None:
 
 
 def has_record(folder: Path, job_id: str) -> bool:
-    """Say whether a folder has this job's record."""
     with contextlib.suppress(Failure):  # damaged
         return (load_record(folder) or {}).get("job_id") == job_id
     return False

@@ -34,7 +34,6 @@ def shell_command(script: str, *arguments: str) -> str:
 
 
 def resume_command(job_id: str, options: Options) -> str:
-    """Return the command that continues with a job."""
     where = ["--output-dir", str(options.output_dir)] if options.output_dir else []
     return shell_command("get_task.py", job_id, "--wait", *options.waiting_flags, *where)
 
@@ -86,7 +85,6 @@ def describe_failure(task: Task, failure: Failure, code: int, options: Options) 
 
 
 def stuck_hint(task: Task) -> str:
-    """Say so if a job should have been over long ago."""
     if task.job is None or task.job.is_final:
         return ""
     age = age_seconds(task.submitted_at or task.job.meta.get("created_at")) or 0.0
@@ -95,7 +93,6 @@ def stuck_hint(task: Task) -> str:
 
 
 def balance_hint(task: Task) -> str:
-    """Compare the balances around a submit whose outcome is unknown."""
     before, after, price = task.balance.get("before"), task.balance.get("after"), task.price_usd
     if before is not None and after is not None and price and after <= before - price + 0.0005:
         return "The balance is lower by the price or more: very probably paid."
@@ -143,7 +140,6 @@ class Reporter:
         self._live_line = ""
 
     def show(self, body: dict[str, Any], failure: Failure | None = None) -> None:
-        """Print one object, with a failure if that is not about one task."""
         with self._lock:
             if failure:
                 self._other_codes.append(exit_code(failure.type))
@@ -247,7 +243,6 @@ class Reporter:
 
 
 def write(stream: TextIO | None, text: str) -> bool:
-    """Write and flush; False if the stream is closed, or its disk full."""
     with contextlib.suppress(ValueError, OSError):
         if stream:
             stream.write(text)

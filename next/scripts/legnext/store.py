@@ -148,10 +148,11 @@ class Store:
 
     def _add(self, record: Record, folder: Path | None = None) -> None:
         job_id = record["job_id"]
-        if folder:
-            self.folders[job_id] = folder
         known = self.records if record.get("host", self.host) == self.host else self.foreign
-        known[job_id] = merge(known.get(job_id, {}), record)
+        old = known.get(job_id, {})
+        if folder and (record.get("downloaded") or not old.get("downloaded")):
+            self.folders[job_id] = folder  # a copy from before has no pictures
+        known[job_id] = merge(old, record)
         for key in prompt_keys(record):
             self._ids_by_prompt.setdefault(key, set()).add(job_id)
 

@@ -1,5 +1,6 @@
 """Opens sessions of `requests`, and says why a connection failed. The API and pictures share it."""
 
+import gc
 import os
 import re
 from typing import Any
@@ -13,11 +14,14 @@ requests: Any = None  # imported when it is needed: --help and --dry-run work wi
 def new_session() -> Any:
     """Return a requests.Session. Raises Failure `missing_dependency`."""
     global requests  # noqa: PLW0603
+    gc.disable()  # what an import allocates lives on; searching it for garbage takes 8 ms
     try:
         import requests  # noqa: PLC0415
     except ImportError as error:
         words = f"the package requests cannot be imported: {error}"
         raise Failure("missing_dependency", words) from None
+    finally:
+        gc.enable()
     session = requests.Session()
     session.headers["User-Agent"] = f"legnext-midjourney/{__version__}"
     session.headers["Accept-Encoding"] = "identity"
@@ -36,11 +40,6 @@ def request_options(read_seconds: float) -> dict[str, Any]:
         "proxies": {"http": ""},  # http is this machine only: no proxy may see a key in clear
         "timeout": (min(10.0, read_seconds), read_seconds),  # to connect, between two pieces
     }
-
-
-def is_network_error(error: Exception) -> bool:
-    """Tell an error of requests from the disk's: both are OSErrors."""
-    return isinstance(error, (requests.RequestException, ValueError))
 
 
 def connection_failure(error: Exception, *, answered: bool) -> Failure:

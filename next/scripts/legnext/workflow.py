@@ -148,6 +148,9 @@ def work(queue: deque[Task], run: Run) -> None:
         except IndexError:
             return
         failure = attempt(submit_and_wait, task, run)
+        if failure is None and run.is_complete(task):
+            finish(task, run)
+            continue
         if failure is None:
             run.finished.append(run.finishers.submit(finish, task, run))
             continue
@@ -189,7 +192,6 @@ def submit_and_wait(task: Task, run: Run) -> None:
 
 
 def poll_once(task: Task, run: Run) -> None:
-    """Ask for the job; again if that may help. Raises Failure."""
     task.set_job(with_retry(partial(run.client.get_job, task.job_id), RETRY_SECONDS, run.stop))
 
 
