@@ -3,40 +3,45 @@
 # requires-python = ">=3.10"
 # dependencies = ["requests>=2.31,<3"]
 # ///
-"""Check the Legnext API key in LEGNEXT_API_KEY and print the account's balance; costs nothing."""
+# ruff: noqa: E402
+"""Check the key in LEGNEXT_API_KEY and print the account's balance. It costs nothing."""
 
-from typing import TYPE_CHECKING
+import os
+import sys
 
-from legnext.cli import arguments, command
-from legnext.errors import Exit, Failure, Phase, exit_code, hint_for
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python -P omits it
+import legnext
 
-if TYPE_CHECKING:
-    from argparse import Namespace
+legnext.note_signals()
 
-    from legnext.console import Console
-    from legnext.jobs.progress import Progress
+from legnext import cli
+from legnext.api import RETRY_SECONDS, Client, with_retry
+from legnext.errors import Exit, Failure, exit_code
+from legnext.report import Reporter
+from legnext.settings import base_url
+
+PARSER = cli.Parser(
+    __doc__,
+    "0 1 2 3",
+    (),
+    "uv run scripts/verify_api_key.py",
+    "uv run --env-file .env scripts/verify_api_key.py",
+)
 
 
-def parser() -> "arguments.Parser":
-    """Return the command line."""
-    return arguments.Parser(__doc__, "uv run scripts/verify_api_key.py")
-
-
-def work(args: "Namespace", console: "Console", _progress: "Progress") -> "Exit":
-    """Ask for the balance and print it; `valid` is null where the answer says nothing about the key."""
-    from legnext.wire.api import Api
-    from legnext.wire.settings import settings
-
+def verify(reporter: Reporter) -> None:
+    """Ask for the balance; `valid` is null if the answer says nothing about the key."""
     try:
-        account = Api(settings(), console.trace if args.verbose else None).balance()
+        client = Client(base_url(), reporter.log)
+        account = with_retry(client.balance, RETRY_SECONDS, reporter.stop)
     except Failure as failure:
-        code = exit_code(failure.type, Phase.NEW)
-        error = failure.as_json(hint_for(failure, Phase.NEW, None))
-        console.emit({"valid": False if code is Exit.MEND_KEY else None, "error": error})
-        return code
-    console.emit({"valid": True, **account})
-    return Exit.DONE
+        code = exit_code(failure.type)
+        if code in (Exit.MONEY, Exit.PROMPT):  # 402, 403: not about the key, and will not pass
+            failure.type = "invalid_request"
+        reporter.show({"valid": False if code == Exit.KEY else None}, failure)
+    else:
+        reporter.show({"valid": True, **account})
 
 
 if __name__ == "__main__":
-    command.run(parser(), work)
+    cli.main(PARSER, verify)

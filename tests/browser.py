@@ -1,144 +1,130 @@
-"""A headless Chromium, driven over the DevTools protocol: for the gallery's tests and the benchmark."""
-
-from __future__ import annotations
+"""Headless Chromium (over DevTools) and Firefox (over WebDriver BiDi), to do what a person does."""
 
 import json
 import os
 import shutil
+import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe"),
-]
+PROGRAMS = {"chromium": ("chromium", "google-chrome"), "firefox": ("firefox", "firefox-esr")}
+FLAGS = {
+    "chromium": "--headless=new --no-sandbox --remote-debugging-port=0 --user-data-dir={}",
+    "firefox": "--headless --no-remote --remote-debugging-port=0 --profile {}",
+}
+KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39}
+LOADED = "new Promise(done => document.readyState == 'complete' ? done() : (onload = done))"
+CENTRE = """(box => [box.x + box.width / 2, box.y + box.height / 2])(
+    (e => (e.scrollIntoView({block: "nearest"}), e.getBoundingClientRect()))(%s))"""
+
+
+def program(name: str) -> str | None:
+    """Return the path of this browser, None if it is not installed."""
+    return next(filter(None, map(shutil.which, PROGRAMS[name])), None)
 
 
 class Browser:
-    """Just enough of the DevTools protocol over a pipe: JSON objects that end with NUL."""
+    """One page of a browser; `events` are those since the page was opened."""
 
-    def __init__(self, to_browser: int, from_browser: int) -> None:
-        self.to_browser, self.from_browser = to_browser, from_browser
-        self.rest = b""
-        self.calls = 0
-        self.requested: list[str] = []
-        self.loads = 0
-        self.target: dict[str, str] = {}
-
-    def read(self) -> Any:
-        """Return the next message of the browser, an answer or an event."""
-        while b"\0" not in self.rest:
-            chunk = os.read(self.from_browser, 1 << 16)
-            assert chunk, "the browser is gone"
-            self.rest += chunk
-        raw, self.rest = self.rest.split(b"\0", 1)
-        message = json.loads(raw)
-        if message.get("method") == "Network.requestWillBeSent":
-            self.requested.append(message["params"]["request"]["url"])
-        self.loads += message.get("method") == "Page.loadEventFired"
-        return message
-
-    def send(self, method: str, **params: Any) -> Any:
-        """Return the answer to METHOD."""
-        self.calls += 1
-        message = {"id": self.calls, "method": method, "params": params, **self.target}
-        os.write(self.to_browser, json.dumps(message).encode() + b"\0")
-        while (answer := self.read()).get("id") != self.calls:
+    def __init__(self, name: str, address: str) -> None:
+        self.is_firefox = name == "firefox"
+        self.events: list[dict[str, Any]] = []
+        self.calls, self.session = 0, {}
+        host, _, path = (address + "/session" * self.is_firefox)[len("ws://") :].partition("/")
+        with socket.create_connection(("127.0.0.1", int(host.split(":")[1])), timeout=60) as link:
+            self.stream = link.makefile("rwb")
+        head = f"GET /{path} HTTP/1.1\nHost: {host}\nConnection: Upgrade\nUpgrade: websocket\n"
+        head += f"Sec-WebSocket-Version: 13\nSec-WebSocket-Key: {'A' * 22}==\n\n"
+        self.stream.write(head.replace("\n", "\r\n").encode())
+        self.stream.flush()
+        while self.stream.readline().strip():
             pass
-        return answer
+        if self.is_firefox:
+            self.call("session.new", capabilities={})
+            self.call("session.subscribe", events=["log.entryAdded", "network.beforeRequestSent"])
+            self.page = {"context": self.call("browsingContext.create", type="tab")["context"]}
+            return
+        page = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=page, flatten=True)
+        for domain in ("Network", "Log", "Runtime"):
+            self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> Any:
         """Return the result of METHOD, or fail."""
-        answer = self.send(method, **params)
-        assert "error" not in answer, answer
-        return answer["result"]
+        self.calls += 1
+        call = {"id": self.calls, "method": method, "params": params, **self.session}
+        text = json.dumps(call).ljust(126).encode()  # a length above 125 is two bytes
+        size = bytes([254, *divmod(len(text), 256)])
+        self.stream.write(b"\x81" + size + b"\1\1\1\1" + bytes(byte ^ 1 for byte in text))
+        self.stream.flush()
+        while True:
+            length = self.stream.read(2)[1]
+            if length > 125:
+                length = int.from_bytes(self.stream.read(2 if length == 126 else 8), "big")
+            message = json.loads(self.stream.read(length))
+            if message.get("id") == self.calls:
+                assert "result" in message, message
+                return message["result"]
+            self.events.append(message)
 
-    def go(self, page: Path) -> None:
-        """Open PAGE and wait until it is loaded."""
-        loads = self.loads
-        self.call("Page.navigate", url=page.as_uri())
-        while self.loads == loads:
-            self.read()
+    def go(self, page: Path, width: int = 1280, height: int = 800) -> None:
+        """Open PAGE in a window of that size, in CSS pixels; wait until it is loaded."""
+        size = {"width": width, "height": height}
+        self.events.clear()
+        if self.is_firefox:
+            self.call("browsingContext.setViewport", **self.page, viewport=size)
+            self.call("browsingContext.navigate", **self.page, url=page.as_uri())
+        else:
+            size |= {"deviceScaleFactor": 1, "mobile": False}
+            self.call("Emulation.setDeviceMetricsOverride", **size)
+            self.call("Page.navigate", url=page.as_uri())
+        self.run(LOADED)
 
-    def run(self, script: str) -> Any:
-        """Return the value of SCRIPT in the page, awaited, as if the user had acted."""
-        answer = self.call(
-            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
-        )
+    def run(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression in the page, awaited."""
+        code = f"Promise.resolve(({expression})).then(value => JSON.stringify(value ?? null))"
+        how = {"expression": code, "awaitPromise": True}
+        if self.is_firefox:
+            answer = self.call("script.evaluate", **how, target=self.page, userActivation=True)
+        else:
+            answer = self.call("Runtime.evaluate", **how, userGesture=True)
         assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
+        return json.loads(answer["result"]["value"])
 
-    def follow(self) -> None:
-        """Let the page's own timer run out, which makes it look for a newer self, and wait for the answer."""
-        took = "new Promise(done => addEventListener('message', () => done(true), {once: true}))"
-        assert self.run(f"timers.at(-1)[0](), {took}")
+    def click(self, element: str) -> None:
+        """Click on an element, a JavaScript expression; in Chromium with the mouse."""
+        x, y = self.run(f"{element}.click(), [0, 0]" if self.is_firefox else CENTRE % element)
+        at = {"x": x, "y": y, "button": "left", "clickCount": 1}
+        for kind in () if self.is_firefox else ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, **at)
 
-    def key(self, name: str) -> None:
-        """Press and release a key that is named as KeyboardEvent.key names it."""
-        code = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9}[name]
-        text = {"text": "\r"} if name == "Enter" else {}
-        for kind in ("keyDown", "keyUp"):
-            press = {"type": kind, "key": name, "code": name, "windowsVirtualKeyCode": code}
-            self.call("Input.dispatchKeyEvent", **press, **text)
-            text = {}
-
-    def window(self, width: int, height: int) -> None:
-        """Give the page a window of that size, in CSS pixels."""
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.call("Emulation.setDeviceMetricsOverride", **size)
-
-
-def program() -> str | None:
-    """Return the browser of this machine, None where there is none that inherited pipes can drive."""
-    return None if sys.platform == "win32" else next(filter(None, map(shutil.which, BROWSERS)), None)
+    def press(self, key: str) -> None:
+        if self.is_firefox:
+            value = dict(zip(KEYS, "\ue007\ue00c\ue012\ue014", strict=True))[key]
+            steps = [{"type": kind, "value": value} for kind in ("keyDown", "keyUp")]
+            keys = {"type": "key", "id": "keyboard", "actions": steps}
+            self.call("input.performActions", **self.page, actions=[keys])
+        for kind in () if self.is_firefox else ("keyDown", "keyUp"):
+            text = {"key": key, "text": "\r" if key == "Enter" else ""}
+            self.call("Input.dispatchKeyEvent", type=kind, windowsVirtualKeyCode=KEYS[key], **text)
 
 
 @contextmanager
-def started(home: Path) -> Iterator[Browser]:
-    """Start the browser with a HOME of its own: a profile alone does not keep it from writing there."""
-    path = program()
-    assert path
-    browser_in, to_browser = os.pipe()
-    from_browser, browser_out = os.pipe()
-    # The browser reads from 3 and writes to 4; the shell puts the pipes there.
-    start = ["/bin/bash", "-c", f'exec "$@" 3<&{browser_in} 4>&{browser_out}', "-", path]
-    process = subprocess.Popen(
-        [*start, *FLAGS, f"--user-data-dir={home / 'profile'}", "about:blank"],
-        env={**{k: v for k, v in os.environ.items() if not k.startswith("XDG_")}, "HOME": str(home)},
-        pass_fds=(browser_in, browser_out),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(browser_in)
-    os.close(browser_out)
-    watchdog = threading.Timer(120, process.kill)
-    watchdog.start()
-    browser = Browser(to_browser, from_browser)
-    try:
-        yield browser
-    finally:
-        with suppress(Exception):
-            browser.call("Browser.close")
-            process.wait(10)
-        process.kill()
-        process.wait()
-        watchdog.cancel()
-        os.close(to_browser)
-        os.close(from_browser)
-
-
-def new_page(browser: Browser) -> str:
-    """Open a page of its own, on which the following calls act; return its id."""
-    page: str = browser.call("Target.createTarget", url="about:blank")["targetId"]
-    session = browser.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
-    browser.requested = []
-    browser.target = {"sessionId": session}
-    for domain in ("Network", "Page"):
-        browser.call(f"{domain}.enable")
-    return page
+def started(name: str, home: Path) -> Iterator[Browser]:
+    """Start a browser with a HOME of its own, so that it writes nowhere else."""
+    command = [program(name) or name, *FLAGS[name].format(home).split()]
+    env = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        address = next(line.split()[-1] for line in process.stderr if "listening on ws:" in line)
+        threading.Thread(target=process.stderr.read, daemon=True).start()  # or the pipe is full
+        browser = Browser(name, address)
+        try:
+            yield browser
+        finally:
+            browser.stream.close()
+            process.terminate()

@@ -10,25 +10,23 @@ import sandbox as sandbox_module
 from running import SMALL
 from sandbox import Sandbox, padded
 
-# The suite starts hundreds of processes: without their bytecode on disk each would compile everything again.
+# Hundreds of processes start: without bytecode on disk each of them would compile everything.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# Under `uv run` the printed `resume` begins with uv, which may ask a registry; this interpreter has all.
-os.environ.pop("UV", None)
-
-# No test is timed: a busy machine is no fault.
-settings.register_profile("suite", deadline=None)
+os.environ.pop("UV", None)  # the printed `resume` would begin with uv, which may need a network
+settings.register_profile("suite", deadline=None)  # a busy machine is no fault
 settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what waits for longest, so that nobody waits for it alone at the end."""
+    """Start the tests that wait longest first, so that none is left alone at the end."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare the painting: pictures are small, and differ by their number alone."""
-    monkeypatch.setattr(sandbox_module, "picture", lambda _prompt, _seed, number: padded(SMALL, number))
+    """Serve small pictures that differ by their number only, which saves the painting."""
+    small = lambda _prompt, _seed, number: padded(SMALL, number)  # noqa: E731
+    monkeypatch.setattr(sandbox_module, "picture", small)
 
 
 @pytest.fixture

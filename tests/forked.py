@@ -1,13 +1,13 @@
-"""A script as a fork of an interpreter that has loaded `requests` and none of ours.
+"""A script as a fork of an interpreter that has loaded `requests` and no module of ours.
 
-A suite of 800 processes would spend two thirds of its time on loading `requests` again. A fork of the fork
-server of multiprocessing is a process like any other: pipes, environment and exit code are its own.
+Hundreds of tests would spend two thirds of their time on loading `requests`. Pipes, environment and
+exit code of a fork of multiprocessing's fork server are its own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
+import itertools
 import multiprocessing
 import os
 import runpy
@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from multiprocessing import reduction
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +25,26 @@ if POSSIBLE := os.name == "posix":
 
 
 class Fork:
-    """A script under way, with the methods of `subprocess.Popen` that tests use, and pipes on all streams.
+    """A running script, like a Popen. Start all in one thread, or their exit codes get mixed up."""
 
-    For one thread: multiprocessing mixes up exit codes where several start processes.
-    """
-
-    def __init__(self, script: Path, args: Sequence[str | bytes], env: dict[str, str], cwd: str) -> None:
-        """Start it."""
-        ends = [os.pipe() for _ in range(3)]
-        theirs = [ends[0][0], ends[1][1], ends[2][1]]
-        start = ([_End(end) for end in theirs], str(script), [os.fsdecode(arg) for arg in args], env, cwd)
+    def __init__(self, script: Path, args: Sequence[str | bytes], *where: Any) -> None:
+        """Start it, with pipes for all three streams; `where` is the environment and the folder."""
+        pipes = [_SERVER.Pipe(duplex=False) for _ in range(3)]  # (reader, writer)
+        theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
+        start = (theirs, str(script), [os.fsdecode(arg) for arg in args], *where)
         self._process = _SERVER.Process(target=_become, args=start)
         self._process.start()
-        for end in theirs:
-            os.close(end)
-        self.stdin = open(ends[0][1], "wb")  # noqa: SIM115 - whoever started it closes it
-        self.stdout, self.stderr = (open(read, "rb") for read, _ in ends[1:])  # noqa: SIM115
+        self.stdin = os.fdopen(os.dup(pipes[0][1].fileno()), "wb")
+        self.stdout, self.stderr = (os.fdopen(os.dup(r.fileno()), "rb") for r, _ in pipes[1:])
+        for end in itertools.chain(*pipes):
+            end.close()
         self.pid: int = self._process.pid or 0
 
     def poll(self) -> int | None:
-        """Return the exit code, None while it runs."""
         return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return the exit code once it has ended; TimeoutExpired if it has not in so many seconds."""
+        """Return the exit code when it has ended; raise TimeoutExpired after `timeout` seconds."""
         self._process.join(timeout)
         code = self._process.exitcode
         if code is None:
@@ -57,44 +53,26 @@ class Fork:
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, unless it has ended."""
-        with contextlib.suppress(ProcessLookupError):  # the fork server may know of its end before us
+        with contextlib.suppress(ProcessLookupError):  # the fork server may have seen its end first
             if self.poll() is None:
                 os.kill(self.pid, number)
 
-    def terminate(self) -> None:
-        """Send it SIGTERM."""
-        self.send_signal(signal.SIGTERM)
-
     def kill(self) -> None:
-        """Send it SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
-class _End:
-    """The child's end of a pipe: a descriptor here, and the one it is there."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _taken_over, (reduction.DupFd(self.descriptor),)
-
-
-def _taken_over(end: Any) -> _End:
-    return _End(end.detach())
-
-
-def _become(ends: list[_End], script: str, args: list[str], env: dict[str, str], cwd: str) -> None:
-    for number, end in enumerate(ends):
-        os.dup2(end.descriptor, number)
-        os.close(end.descriptor)
-    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0)), "utf-8", "surrogateescape")
-    sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "wb")), "utf-8")
-    sys.stderr = io.TextIOWrapper(io.BufferedWriter(io.FileIO(2, "wb")), "utf-8", "backslashreplace")
+def _become(streams: list[Connection], script: str, args: list[str], env: Any, cwd: str) -> None:
+    """Be the script, in the child."""
+    for number, end in enumerate(streams):
+        os.dup2(end.fileno(), number)
+        end.close()
+    sys.stdin = os.fdopen(0, encoding="utf-8", errors="surrogateescape")
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace")
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    tests, scripts = str(Path(__file__).parent), str(Path(script).parent)
-    sys.path[:] = [scripts, *(path for path in sys.path if not path.startswith((tests, scripts)))]
+    ours = str(Path(__file__).parent), str(Path(script).parent)
+    sys.path[:] = [ours[1], *(path for path in sys.path if not path.startswith(ours))]
     sys.argv = [script, *args]
     runpy.run_path(script, run_name="__main__")

@@ -1,4 +1,4 @@
-"""Runs each script as its own process, and holds it to what stdout, stderr and the exit code promise."""
+"""Runs a script as a process and checks what every run promises: streams, exit code, files."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import pytest
 import requests
 
 import forked
 from painting import encoded, paint
 from sandbox import Sandbox
 
-# The fixture `small_pictures` has the sandbox serve this one.
-SMALL = encoded(paint("small --ar 4:1", "0", 1).resize((160, 40)))
+SMALL = encoded(paint("small --ar 4:1", "0", 1).resize((160, 40)).quantize(16))
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
-# Without these no Python starts on Windows.
-NEEDED = ("PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT", "TEMP", "TMP")
+NEEDED = ("PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT", "TEMP", "TMP")  # most of them by Windows
 
 
 class Result(NamedTuple):
-    """What a run left: the objects on stdout, both streams as text, and the exit code."""
+    """What a run printed, the objects on stdout parsed, and its exit code."""
 
     objects: list[dict[str, Any]]
     stdout: str
@@ -47,12 +45,11 @@ class Result(NamedTuple):
     @property
     def error(self) -> dict[str, Any]:
         """The error of the one object on stdout."""
-        error: dict[str, Any] = self.only["error"]
-        return error
+        return dict(self.only["error"])
 
 
 class Running:
-    """A script under way, in a home and working directory of its own, which it must leave empty."""
+    """A running script, in a home and working directory of its own, which it must leave empty."""
 
     def __init__(
         self,
@@ -66,85 +63,86 @@ class Running:
         before: list[str] | None = None,
         **popen: Any,
     ) -> None:
-        """Start it; `env` comes on top of a clean one, `before` is what starts it (a shell, a limit).
+        """Start it with `before`, a command, in front; `env` is added to a clean environment.
 
-        It is a fork where that makes no difference, see `forked`, and never if it has to be `whole`.
+        Without `whole` it is a fork (see `forked`) if that makes no difference.
         """
-        self._home = tempfile.TemporaryDirectory()
-        self._killed = False
+        self._home, self._killed = tempfile.TemporaryDirectory(), False
         self.env = {name: os.environ[name] for name in NEEDED if name in os.environ}
         self.env["HOME"] = self.env["USERPROFILE"] = self._home.name
         if sandbox:
             self.env |= {"LEGNEXT_API_KEY": sandbox.key, "LEGNEXT_BASE_URL": sandbox.url}
         self.env |= env or {}
-        given = stdin.encode() if isinstance(stdin, str) else stdin or b""
-        if isinstance(given, int):
-            popen["stdin"] = given
-        whole |= bool(before or popen) or not forked.POSSIBLE
-        # What the interpreter itself reads as it starts.
+        if isinstance(stdin, int):
+            popen["stdin"] = stdin
+        # These are read by the interpreter itself as it starts.
         whole |= any(name.startswith(("PYTHON", "LC_", "LANG")) for name in env or ())
         path, cwd = SCRIPTS / script, str(cwd or self._home.name)
         self.process: forked.Fork | subprocess.Popen[bytes]
-        if whole:
+        if whole or before or popen or not forked.POSSIBLE:
             command = [*(before or []), sys.executable, str(path), *args]
-            streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-            self.process = subprocess.Popen(command, env=self.env, cwd=cwd, **streams | popen)
+            pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+            self.process = subprocess.Popen(command, env=self.env, cwd=cwd, **(pipes | popen))
         else:
             self.process = forked.Fork(path, args, self.env, cwd)
         self._arrived = threading.Condition()
-        self._text: dict[str, bytes] = {"stdout": b"", "stderr": b""}
+        self._text = {"stdout": b"", "stderr": b""}
         self._readers = [
-            threading.Thread(target=self._read, args=(name, stream), daemon=True)
-            for name, stream in (("stdout", self.process.stdout), ("stderr", self.process.stderr))
-            if stream
+            threading.Thread(target=self._read, args=(name,), daemon=True)
+            for name in self._text
+            if getattr(self.process, name)
         ]
         for reader in self._readers:
             reader.start()
-        if self.process.stdin and isinstance(given, bytes):
-            # A child may end without having read any.
+        if self.process.stdin and not isinstance(stdin, int):
+            given = stdin.encode() if isinstance(stdin, str) else stdin or b""
             with contextlib.suppress(BrokenPipeError), self.process.stdin as pipe:
                 pipe.write(given)
 
-    def _read(self, name: str, stream: IO[bytes]) -> None:
-        with stream:
+    def _read(self, name: str) -> None:
+        with getattr(self.process, name) as stream:
             for line in stream:
                 with self._arrived:
                     self._text[name] += line.replace(os.linesep.encode(), b"\n")
                     self._arrived.notify_all()
 
     def wait_for(self, words: str, on: str = "stderr", timeout: float = 15.0) -> str:
-        """Wait until `words` have come on a stream, and return what has come there so far."""
+        """Wait until `words` are on a stream; return all that is there so far."""
         with self._arrived:
             came = self._arrived.wait_for(lambda: words.encode() in self._text[on], timeout)
             assert came, f"no {words!r} on {on} in {timeout} s, only {self._text}"
             return self._text[on].decode("ascii")
 
     def kill(self) -> None:
-        """End it at once, which Windows shows as exit code 1."""
+        """End it at once; the exit code of that is 1 on Windows."""
         self._killed = True
         self.process.kill()
 
     def end(self, timeout: float = 60.0) -> Result:
-        """Wait until it has ended; return what it left, judged."""
+        """Wait until it has ended; check and return what it printed."""
         code = self.process.wait(timeout)
         for reader in self._readers:
             reader.join()
         left = os.listdir(self._home.name)
         assert not left, f"files outside --output-dir: {left}"
-        result = judged(self._text["stdout"], self._text["stderr"], code, self.env.get("LEGNEXT_API_KEY", ""))
-        # SIGKILL leaves no time for words, and a full disk no room.
-        words = not self._killed and "stdout cannot be written" not in result.stderr
-        if self.process.stdout and code >= 0 and words:
-            told = any("error" in body for body in result.objects)
-            assert told == (code != 0), f"exit {code}: {result.stdout}{result.stderr}"
-        return result
+        out, err = (text.decode("ascii") for text in self._text.values())
+        objects = [json.loads(line, parse_constant=pytest.fail) for line in out.splitlines()]
+        assert all(isinstance(body, dict) for body in objects), out
+        assert "Traceback" not in out + err, err
+        key = self.env.get("LEGNEXT_API_KEY", "").strip()
+        for shown in (out, err, json.dumps(objects, ensure_ascii=False)):
+            assert not (key and key in shown), f"the key is shown: {shown}"
+        # SIGKILL leaves no time to print, and a full disk no room.
+        killed = self._killed or code < 0
+        if self.process.stdout and not killed and "stdout cannot be written" not in err:
+            has_error = any("error" in body for body in objects)
+            assert has_error == (code != 0), f"exit {code}: {out}{err}"
+        return Result(objects, out, err, code)
 
     def __enter__(self) -> Running:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -153,19 +151,21 @@ class Running:
         self._home.cleanup()
 
 
-def judged(stdout: bytes, stderr: bytes, code: int, key: str) -> Result:
-    """Return the run's result after what holds for the streams of every run has been asserted."""
-    out, err = stdout.decode("ascii"), stderr.decode("ascii")
-    objects = [json.loads(line, parse_constant=_refuse) for line in out.splitlines()]
-    assert all(isinstance(body, dict) for body in objects), out
-    assert "Traceback" not in out + err, err
-    for shown in (out, err, json.dumps(objects, ensure_ascii=False)):
-        assert not (key.strip() and key.strip() in shown), f"the key is shown: {shown}"
-    return Result(objects, out, err, code)
+def run(script: str, *args: str | bytes, **options: Any) -> Result:
+    """Run a script to its end; the options are those of `Running`."""
+    with Running(script, *args, **options) as running:
+        return running.end()
+
+
+def made(sandbox: Sandbox, prompt: str = "a cat") -> str:
+    """Make a job that no run knows of; return its id."""
+    url, headers = f"{sandbox.url}/api/v1/diffusion", {"x-api-key": sandbox.key}
+    reply = requests.post(url, json={"text": prompt}, headers=headers, timeout=10)
+    return str(reply.json()["job_id"])
 
 
 def wait_until(sandbox: Sandbox, happened: Callable[[], bool]) -> None:
-    """Wait until something has come about at the sandbox or on disk; AssertionError after 15 seconds."""
+    """Wait until something is true at the sandbox or on disk, at most 15 seconds."""
     deadline = time.monotonic() + 15
     with sandbox.changed:
         while not happened():
@@ -173,33 +173,13 @@ def wait_until(sandbox: Sandbox, happened: Callable[[], bool]) -> None:
             sandbox.changed.wait(0.05)  # files change without a request
 
 
-def made(sandbox: Sandbox, prompt: str = "a cat") -> str:
-    """Make a job that no run knows of, and return its id."""
-    headers = {"x-api-key": sandbox.key}
-    reply = requests.post(
-        f"{sandbox.url}/api/v1/diffusion", json={"text": prompt}, headers=headers, timeout=10
-    )
-    job_id: str = reply.json()["job_id"]
-    return job_id
-
-
-def run(script: str, *args: str | bytes, **options: Any) -> Result:
-    """Run a script to its end: `run("get_task.py", job_id, sandbox=sandbox, env=..., stdin=..., cwd=...)`."""
-    with Running(script, *args, **options) as running:
-        return running.end()
-
-
 def free_ports(count: int) -> list[str]:
-    """Return loopback ports on which nobody listens."""
-    with contextlib.ExitStack() as stack:  # open all at once: else the same one may come twice
-        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [str(server.getsockname()[1]) for server in servers]
+    """Return loopback ports on which nothing listens."""
+    with contextlib.ExitStack() as stack:  # all are open at once, or the same might come twice
+        opened = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [str(server.getsockname()[1]) for server in opened]
 
 
 def words_of(command: str) -> list[str]:
     """Split a printed command as its system's shell does."""
     return [word.strip('"') for word in shlex.split(command, posix=os.name != "nt")]
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")

@@ -1,285 +1,231 @@
-"""Many prompts in one run: read, checked, side by side, each told on its own, and stopped in the middle."""
+"""Many prompts in one run: a line for each, a total that adds up, and when a run stops buying."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from running import Result, Running, run, wait_until
-from sandbox import Fault, Sandbox
+from running import Result, Running, free_ports, run, wait_until
+from sandbox import Fault, Route, Sandbox
 
-GENERATE = "generate_and_wait.py"
 NEVER = 1e6  # seconds: a job ends when the test says so
-QUICK = ("--initial-wait", "0.1", "--interval", "0.1")
-MANY = (GENERATE, "--prompts-file", "-", *QUICK)
-SIGNALS = pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGTERM that a process can catch")
+QUICK = ("--initial-wait", "0", "--interval", "0.1")
+COUNTS = ("completed", "failed", "refused", "unfinished", "unknown", "not_submitted")
+CATS = [f"cat {number}" for number in range(5)]
 
 
-@pytest.fixture
-def sandbox(small_pictures: None) -> Iterator[Sandbox]:  # noqa: ARG001 - for its effect
-    """Serve jobs that end when the test says so; their pictures are small."""
-    with Sandbox(service_time=NEVER, credits=10**6) as running:
-        yield running
+def start(sandbox: Sandbox, prompts: list[str], *flags: str, **options: Any) -> Running:
+    words = ("generate_and_wait.py", "--prompts-file", "-", *QUICK, *flags)
+    return Running(*words, sandbox=sandbox, stdin="\n".join(prompts), **options)
 
 
-def batch(prompts: list[str], *words: str, sandbox: Sandbox, **options: Any) -> Running:
-    """Start the prompts as a file on stdin."""
-    return Running(*MANY, *words, sandbox=sandbox, stdin="\n".join(prompts), **options)
+def batch(sandbox: Sandbox, prompts: list[str], *flags: str, **options: Any) -> Result:
+    with start(sandbox, prompts, *flags, **options) as running:
+        return running.end()
 
 
-def whole(prompts: list[str], *words: str, sandbox: Sandbox) -> Result:
-    return run(*MANY, *words, sandbox=sandbox, stdin="\n".join(prompts))
+def total(result: Result) -> Any:
+    """Return the total: the last object, and its six counts add up."""
+    found = result.objects[-1]["total"]
+    assert sum(found[name] for name in COUNTS) == found["prompts"]
+    return found
 
 
-def by_index(result: Result) -> list[dict[str, Any]]:
-    """Return the objects in input order: each prompt has exactly one."""
-    ordered = sorted((b for b in result.objects if "total" not in b), key=lambda body: int(body["index"]))
-    assert [body["index"] for body in ordered] == list(range(len(ordered)))
-    return ordered
+def lines(result: Result) -> list[dict[str, Any]]:
+    """Return the objects of the prompts in input order: each prompt has exactly one."""
+    found = sorted(result.objects[:-1], key=lambda body: int(body["index"]))
+    assert [body["index"] for body in found] == list(range(total(result)["prompts"]))
+    return found
 
 
-def errors(result: Result) -> list[str | None]:
-    return [body["error"]["type"] if "error" in body else None for body in by_index(result)]
+def types(result: Result) -> list[str]:
+    return [body["error"]["type"] if "error" in body else "" for body in lines(result)]
 
 
-def job_of(sandbox: Sandbox, prompt: str) -> str:
-    (job_id,) = [job.job_id for job in sandbox.jobs.values() if job.prompt == prompt]
-    return job_id
+def test_each_prompt_has_a_line_and_the_total_adds_up(sandbox: Sandbox, tmp_path: Path) -> None:
+    prompts = ["a cat", "a fox fails-later", "nsfw", "an owl no-images"]
+    job = {"index", "job_id", "status", "prompt", "cost_usd", "dir"}
+    fields = [job, job | {"error"}, {"index", "status", "prompt", "error"}]
+    fields.append(job | {"error", "resume"})
+    counts = dict(zip(COUNTS, (1, 1, 1, 1, 0, 0), strict=True))
+    where = {"output_dir": str(tmp_path), "gallery": str(tmp_path / "gallery.html")}
+    for earlier, bought, cost in ((0, 3, 0.16), (3, 0, 0.0)):
+        result = batch(sandbox, prompts, "--max-wait", "0.3", "--output-dir", str(tmp_path))
+        assert [body["prompt"] for body in lines(result)] == prompts
+        for body, wanted in zip(lines(result), fields, strict=True):
+            on_record = {"earlier"} if earlier and "dir" in wanted else set()
+            assert set(body) - {"warnings"} == wanted | on_record
+            assert "dir" not in body or Path(body["dir"], "job.json").is_file()
+        assert [body.get("cost_usd") for body in lines(result)] == [0.08, 0, None, 0.08]
+        assert types(result) == ["", "job_failed", "content_rejected", "no_images"]
+        money = {"earlier": earlier, "bought": bought, "cost_usd": cost}
+        assert total(result) == {"prompts": 4, **counts, **money, **where}
+        assert result.code == 6
 
 
-# --- The file ---------------------------------------------------------------------------------------------
+def test_a_line_comes_as_its_job_ends(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.service_time = NEVER
+    with start(sandbox, CATS[:3], "--output-dir", str(tmp_path)) as running:
+        wait_until(sandbox, lambda: len(sandbox.jobs) == 3)
+        by_prompt = {job.prompt: job_id for job_id, job in sandbox.jobs.items()}
+        for index in (1, 2, 0):
+            sandbox.finish(by_prompt[f"cat {index}"])
+            running.wait_for(f'"index": {index}', on="stdout")
+        assert [body["index"] for body in running.end().objects[:-1]] == [1, 2, 0]
 
-FILES = {
-    "one a line": (b"a cat\na dog", ["a cat", "a dog"]),
-    "blank lines and comments": (
-        b"\n# animals\n a cat \n\t\n  # more\na dog # is kept\n",
-        ["a cat", "a dog # is kept"],
-    ),
-    "CRLF": (b"a cat\r\n\r\n# x\r\na dog\r\n", ["a cat", "a dog"]),
-    "BOM": (b"\xef\xbb\xbf# x\r\na cat\n", ["a cat"]),
-    "what is no line end in a file": (
-        "a\u2028cat\x0b\u0085mat\na dog".encode(),
-        ["a\u2028cat\x0b\u0085mat", "a dog"],
-    ),
-    "quotes and other letters": (
-        '"it\'s" $HOME `id`\n静かな湖 🌅'.encode(),
-        ['"it\'s" $HOME `id`', "静かな湖 🌅"],
-    ),
-    "equal ones": (b"a cat\na cat\n", ["a cat", "a cat"]),
+
+MIXED = {
+    5: ["a fails-later", "b --seed x", "c"],
+    2: ["b --seed x", "a fails-later", "c"],
+    6: ["b --seed x", "a fails-later", "c no-images"],
+    7: ["b --seed x", "c no-images", "the answer is lost"],
 }
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_one_prompt_a_line(name: str, tmp_path: Path) -> None:
-    content, prompts = FILES[name]
-    path = tmp_path / "prompts.txt"
-    path.write_bytes(content)
-    from_file = run(GENERATE, "--prompts-file", "prompts.txt", "--dry-run", cwd=tmp_path)
-    from_stdin = run(GENERATE, "--prompts-file", "-", "--dry-run", stdin=content)
-    assert [body["prompt"] for body in by_index(from_file)] == prompts
-    assert from_stdin.objects == from_file.objects
+@pytest.mark.parametrize("code", MIXED)
+def test_the_exit_code_is_7_then_6_then_the_first_failure(code: int, sandbox: Sandbox) -> None:
+    if code == 7:
+        sandbox.faults = [Fault("submit", action="close", after_effect=True, skip=2)]
+    assert batch(sandbox, MIXED[code], "--no-check", "--max-wait", "0.3").code == code
 
 
-@pytest.mark.parametrize(
-    ("content", "type_"),
-    [
-        (b"", "usage"),
-        (b"\n# nothing\n", "usage"),
-        (b"a cat\ncaf\xe9\n", "invalid_prompt"),
-        (None, "file_error"),
-    ],
-)
-def test_a_file_that_cannot_be_one_is_refused(
-    sandbox: Sandbox, tmp_path: Path, content: bytes | None, type_: str
-) -> None:
-    path = tmp_path / "prompts.txt"
-    if content is not None:
-        path.write_bytes(content)
-    result = run(GENERATE, "--prompts-file", str(path), sandbox=sandbox)
-    assert (result.code, result.error["type"]) == (2, type_)
-    assert sandbox.requests == []
+def test_no_more_jobs_than_concurrency_are_unfinished_at_once(sandbox: Sandbox) -> None:
+    unfinished = []  # when a job is made
+
+    def new_id() -> uuid.UUID:
+        seen = [sandbox.status(job_id) for job_id in sandbox.jobs]
+        unfinished.append(sum(status not in ("completed", "failed") for status in seen))
+        return uuid.uuid4()
+
+    sandbox.new_id, sandbox.service_time = new_id, 0.3
+    kinds = ("cat", "fox fails-later", "owl", "bee no-images")
+    prompts = [f"{number} {kinds[number % 4]}" for number in range(12)]
+    result = batch(sandbox, prompts, "--concurrency", "3", "--max-wait", "1")
+    assert len(lines(result)) == len(unfinished) == 12
+    assert max(unfinished) == 2, "and the one that is being made"
 
 
-def test_all_are_checked_before_the_first_is_sent(sandbox: Sandbox) -> None:
-    result = whole(["a cat", "a cat —ar 16:9", "a dog", "w" * 8193], sandbox=sandbox)
-    assert [(body["index"], body["error"]["type"]) for body in result.objects] == [
-        (1, "invalid_prompt"),
-        (3, "invalid_prompt"),
-    ]
-    assert result.code == 2
-    assert sandbox.requests == []
-
-
-# --- Side by side -----------------------------------------------------------------------------------------
-
-
-def test_a_new_one_is_submitted_the_moment_a_job_ends_and_never_before(sandbox: Sandbox) -> None:
-    prompts = [f"cat {n}" for n in range(8)]
-    with batch(prompts, "--concurrency", "3", sandbox=sandbox) as running:
-        for ended in range(6):
-            wait_until(sandbox, lambda: len(sandbox.jobs) >= 3 + ended)  # noqa: B023
-            assert sandbox.posts == 3 + ended
-            running_jobs = [j for j in sandbox.jobs if sandbox.status(j) != "completed"]
-            assert len(running_jobs) == 3
-            sandbox.finish(running_jobs[1])
-        sandbox.finish()
-        result = running.end()
-    assert errors(result) == [None] * 8
-    assert [body["prompt"] for body in by_index(result)] == prompts
-    assert sandbox.posts == 8
-
-
-def test_the_queue_of_the_service_is_waited_in(sandbox: Sandbox) -> None:
-    sandbox.service_time, sandbox.slots = 0.1, 2
-    result = whole([f"cat {n}" for n in range(8)], sandbox=sandbox)
-    assert errors(result) == [None] * 8
-
-
-def test_each_is_printed_as_it_ends(sandbox: Sandbox, tmp_path: Path) -> None:
-    with batch(["cat 0", "cat 1", "cat 2"], "--output-dir", str(tmp_path), sandbox=sandbox) as running:
-        wait_until(sandbox, lambda: len(sandbox.jobs) == 3)
-        for index in (1, 2, 0):
-            sandbox.finish(job_of(sandbox, f"cat {index}"))
-            running.wait_for(f'"index": {index}', on="stdout")
-        result = running.end()
-    assert [body["index"] for body in result.objects] == [1, 2, 0]
-    for body in result.objects:
-        assert all(Path(body["dir"], f"{number}.png").is_file() for number in range(1, 5))
-        assert f"prompt {body['index']}: job {body['job_id']} pending" in result.stderr
-
-
-def test_three_hundred_prompts_take_no_more_threads_than_six(sandbox: Sandbox) -> None:
+def test_a_job_that_timed_out_keeps_its_slot(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.service_time = NEVER
+    flags = ("--concurrency", "2", "--max-wait", "0.3", "--output-dir", str(tmp_path))
+    for _ in range(2):  # also in the next run
+        result = batch(sandbox, CATS, *flags)
+        assert types(result) == ["timeout"] * 2 + ["not_submitted"] * 3
+        assert (result.code, sandbox.posts) == (6, 2)
     sandbox.service_time = 0
-    words = ("--initial-wait", "0", "--quiet")
-    threads = set()
-    with batch([f"cat {n}" for n in range(300)], *words, sandbox=sandbox) as running:
-        status = Path(f"/proc/{running.process.pid}/status")
-        for posts in range(20, 300, 20):
-            sandbox.wait_for("submit", posts)
-            if sys.platform == "linux":
-                threads.add(int(status.read_text().partition("Threads:")[2].split()[0]))
-        result = running.end()
-    assert errors(result) == [None] * 300
-    assert sandbox.posts == 300
-    # The main one, and for each of six jobs: its own, its request's, and what fetches its images.
-    assert max(threads, default=0) <= 1 + 6 * 3
+    assert (batch(sandbox, CATS, *flags).code, sandbox.posts) == (0, 5)
 
 
-# --- What goes wrong with one -----------------------------------------------------------------------------
-
-
-def test_a_failure_touches_no_other(sandbox: Sandbox) -> None:
+def test_jobs_that_the_api_has_forgotten_keep_no_slot(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.service_time = NEVER
+    flags = ("--max-wait", "0.2", "--output-dir", str(tmp_path))
+    forgotten = [f"forgotten {number}" for number in range(6)]
+    batch(sandbox, forgotten, *flags)
+    sandbox.jobs.clear()
     sandbox.service_time = 0
-    sandbox.faults.append(Fault("submit", action="close", skip=4))
-    prompts = ["cat 0", "nsfw", "cat fails-later", "cat 3", "cat 4 --seed x", "cat 5"]
-    result = whole(prompts, "--concurrency", "1", "--no-check", sandbox=sandbox)
-    assert errors(result) == [None, "content_rejected", "job_failed", None, "submission_unknown", None]
-    assert sandbox.posts == 6
+    result = batch(sandbox, [*forgotten, *CATS[:2]], *flags)
+    assert types(result) == ["not_found"] * 6 + ["", ""]
+    assert (result.code, total(result)["unfinished"], sandbox.posts) == (6, 6, 8)
 
 
-@pytest.mark.parametrize(
-    ("prompts", "code"),
-    [(["cat fails-later", "cat --seed x", "cat"], 5), (["cat --seed x", "cat fails-later", "cat"], 2)],
-)
-def test_the_exit_code_is_that_of_the_first_failure_in_input_order(
-    sandbox: Sandbox, prompts: list[str], code: int
-) -> None:
-    sandbox.service_time = 0.2
-    assert whole(prompts, "--no-check", sandbox=sandbox).code == code
+def test_records_come_first_then_the_prompts_in_order(sandbox: Sandbox, tmp_path: Path) -> None:
+    flags = ("--output-dir", str(tmp_path))
+    known = run("imagine.py", "cat 3", *flags, sandbox=sandbox).only["job_id"]
+    batch(sandbox, CATS, *flags, "--concurrency", "1")
+    met = [r for r in sandbox.requests if r.route in ("submit", "job")][1:]
+    assert met[0].path.endswith(known)
+    sent = [json.loads(request.body)["text"] for request in met if request.route == "submit"]
+    assert sent == ["cat 0", "cat 1", "cat 2", "cat 4"]
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "type_"), [(401, 3, "invalid_api_key"), (402, 4, "insufficient_balance")]
-)
-def test_401_and_402_end_the_submitting_and_what_runs_is_waited_for(
-    sandbox: Sandbox, status: int, code: int, type_: str
-) -> None:
-    sandbox.faults.append(Fault("submit", status=status, body={"message": "no more"}, skip=1))
-    with batch([f"cat {n}" for n in range(5)], "--concurrency", "2", sandbox=sandbox) as running:
-        running.wait_for('"index": 4', on="stdout")
-        (job_id,) = sandbox.jobs
-        sandbox.finish()
-        result = running.end()
-    bodies = by_index(result)
-    (done,) = [body for body in bodies if "error" not in body]
-    assert (done["job_id"], done["status"]) == (job_id, "completed")
-    refused, *held_back = [body for body in bodies if "error" in body]
-    assert {body["error"]["type"] for body in (refused, *held_back)} == {type_}
-    assert [body["status"] for body in held_back] == ["not_submitted"] * 3
-    assert "status" not in refused
+SMALL_FILES = """import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+os.execv(sys.argv[1], sys.argv[1:])"""
+LARGE = {"job_id": "one", "status": "pending", "meta": {"note": "n" * 4000}}
+STOPS = {
+    "401": (Fault("submit", status=401, skip=1), "invalid_api_key", 3),
+    "402": (Fault("submit", status=402, skip=1), "insufficient_balance", 4),
+    "an unknown outcome": (Fault("submit", action="close", skip=1), "submission_unknown", 7),
+    "a record that cannot be written": (Fault("submit", body=LARGE, skip=1), "", 6),
+}
+
+
+@pytest.mark.parametrize("why", STOPS)
+def test_no_submit_begins_after(why: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    fault, type_, code = STOPS[why]
+    sandbox.faults, sandbox.service_time = [fault], 0.3
+    flags = ("--concurrency", "2", "--max-wait", "1", "--output-dir", str(tmp_path))
+    if not type_:
+        pytest.importorskip("resource", reason="limits the size of files, on POSIX only")
+    before = None if type_ else [sys.executable, "-c", SMALL_FILES]
+    result = batch(sandbox, CATS, *flags, before=before)
+    assert {"", type_} <= set(types(result)[:2]), "what runs is waited for"
+    assert types(result)[2:] == ["not_submitted"] * 3
     assert (result.code, sandbox.posts) == (code, 2)
+    if code in (3, 4):
+        again = batch(sandbox, CATS, *flags)
+        assert (again.code, len(sandbox.jobs), total(again)["bought"]) == (0, 5, 4)
 
 
-def test_429_slows_the_batch_down_and_loses_nothing(sandbox: Sandbox) -> None:
-    sandbox.service_time = 0
-    sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": "1"}, skip=2, times=4))
-    result = whole([f"cat {n}" for n in range(8)], sandbox=sandbox)
-    assert errors(result) == [None] * 8
-    assert (len(sandbox.jobs), sandbox.posts) == (8, 12)
+def test_three_submits_without_a_connection_are_enough(sandbox: Sandbox, tmp_path: Path) -> None:
+    nobody = {"LEGNEXT_BASE_URL": f"http://127.0.0.1:{free_ports(1)[0]}"}
+    flags = ("--concurrency", "2", "--max-wait", "0.2", "--output-dir", str(tmp_path))
+    result = batch(sandbox, CATS * 2, *flags, env=nobody)
+    assert set(types(result)) == {"network_error", "not_submitted"}
+    assert types(result).count("network_error") <= 4, "three, and a neighbour's"
+    assert (result.code, total(result)["not_submitted"]) == (1, 10)
+    assert (batch(sandbox, CATS * 2, *flags).code, sandbox.posts) == (0, 10)
 
 
-# --- Stopped in the middle --------------------------------------------------------------------------------
+def test_get_task_without_an_id_lists_all_oldest_first(sandbox: Sandbox, tmp_path: Path) -> None:
+    flags = ("--output-dir", str(tmp_path))
+    for day, body in enumerate(lines(batch(sandbox, CATS[:3], *flags))):
+        path = Path(body["dir"], "job.json")
+        record = json.loads(path.read_bytes()) | {"submitted_at": f"2025-01-0{9 - day}T00:00:00Z"}
+        path.write_text(json.dumps(record), encoding="utf-8")
+    seen = len(sandbox.requests)
+    result = run("get_task.py", *flags, env={"LEGNEXT_BASE_URL": sandbox.url})
+    assert [body["prompt"] for body in lines(result)] == ["cat 2", "cat 1", "cat 0"]
+    found = total(result)
+    assert (found["spent_usd"], found["completed"], result.code) == (0.24, 3, 0)
+    assert len(sandbox.requests) == seen, "complete jobs need no request, and no key"
 
 
-@SIGNALS
-def test_sigterm_prints_a_line_for_every_prompt(sandbox: Sandbox, tmp_path: Path) -> None:
-    prompts = [f"cat {n}" for n in range(6)]
-    words = ("--concurrency", "2", "--output-dir", str(tmp_path))
-    with batch(prompts, *words, sandbox=sandbox) as running:
-        sandbox.wait_for("job", 2)
-        first = next(iter(sandbox.jobs))
-        sandbox.finish(first)
-        running.wait_for('"index"', on="stdout")
-        wait_until(sandbox, lambda: len({r.path for r in sandbox.requests if r.route == "job"}) == 3)
-        running.process.terminate()
-        result = running.end()
-    assert result.code == 143
-    bodies = by_index(result)
-    assert [body["prompt"] for body in bodies[-3:]] == prompts[-3:]
-    (done,) = [body for body in bodies if "error" not in body]
-    assert done["job_id"] == first
-    under_way = [body for body in bodies if "resume" in body]
-    assert {body["job_id"] for body in under_way} == set(sandbox.jobs) - {first}
-    for body in under_way:
-        assert body["error"]["type"] == "interrupted"
-        assert body["resume"] in body["error"]["hint"]
-        record = json.loads((tmp_path / body["job_id"] / "job.json").read_bytes())
-        assert record["prompt"] == body["prompt"]
-    held_back = [body for body in bodies if body.get("status") == "not_submitted"]
-    assert len(held_back) == 3
-    assert not any("job_id" in body for body in held_back)
-    assert sandbox.posts == 3
+def test_without_a_key_what_is_on_record_is_reported(sandbox: Sandbox, tmp_path: Path) -> None:
+    flags = ("--output-dir", str(tmp_path))
+    batch(sandbox, CATS[:2], *flags)
+    result = batch(sandbox, CATS, *flags, env={"LEGNEXT_API_KEY": ""})
+    known = {body["index"]: body["status"] for body in result.objects if "index" in body}
+    assert known == {0: "completed", 1: "completed"}
+    (kept_back,) = [body for body in result.objects if "indexes" in body]
+    assert (kept_back["indexes"], kept_back["price_usd"]) == ([2, 3, 4], 0.24)
+    assert (kept_back["error"]["type"], result.code) == ("missing_api_key", 3)
+    assert (total(result)["earlier"], total(result)["not_submitted"]) == (2, 3)
 
 
-@SIGNALS
-def test_sigterm_while_a_submit_is_out_says_that_nobody_knows(sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.faults.append(Fault("submit", action="stall", after_effect=True))
-    words = ("--concurrency", "1", "--output-dir", str(tmp_path))
-    with batch(["cat 0", "cat 1"], *words, sandbox=sandbox) as running:
-        sandbox.wait_for("submit")
-        running.process.terminate()
-        result = running.end()
-    unknown, held_back = by_index(result)
-    (trace,) = tmp_path.glob("submit-*.json")
-    assert not {"job_id", "status", "resume"} & set(unknown)
-    assert str(trace) in unknown["error"]["hint"]
-    assert held_back["status"] == "not_submitted"
-    assert (result.code, sandbox.posts) == (143, 1)
+def eight_bytes(folder: Path) -> None:
+    (folder / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
 
 
-@SIGNALS
-def test_sigterm_while_a_429_is_sat_out_leaves_nothing_unknown(sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": "30"}, times=None))
-    with batch(["cat 0"], "--output-dir", str(tmp_path), "--verbose", sandbox=sandbox) as running:
-        running.wait_for(": 429")
-        wait_until(sandbox, lambda: not list(tmp_path.glob("submit-*.json")))
-        running.process.terminate()
-        result = running.end()
-    assert (result.code, result.only["status"]) == (143, "not_submitted")
-    assert list(tmp_path.glob("submit-*.json")) == []
+def a_file(folder: Path) -> None:
+    folder.rename(folder.parent.parent / "moved")
+    folder.write_text("a file", encoding="utf-8")
+
+
+@pytest.mark.parametrize(("route", "spoil"), [("job", eight_bytes), ("image", a_file)])
+def test_no_task_ends_without_an_object(
+    route: Route, spoil: Callable[[Path], None], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.faults = [Fault(route, action="stall", times=None)]
+    prompts, directory = ["a cat", "a fox"], tmp_path / "pictures"
+    with start(sandbox, prompts, "--max-wait", "1", "--output-dir", str(directory)) as running:
+        sandbox.wait_for(route)
+        wait_until(sandbox, lambda: any(directory.glob("a-cat-*/job.json")))
+        spoil(next(directory.glob("a-cat-*")))
+        sandbox.release()
+        assert [body["prompt"] for body in lines(running.end())] == prompts

@@ -1,225 +1,238 @@
-"""What it costs is known before anything is sent, and what was there before is known after."""
+"""What it costs is known before anything is sent; nothing is bought that was not approved."""
 
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from legnext.jobs.price import over_budget, price, too_expensive
-from running import Result, Running, run
+from folder import generate, imagine, posix, start, total, waits_or_ended
+from running import Running, run, wait_until
 from sandbox import Fault, Sandbox
 
-GENERATE = "generate_and_wait.py"
-QUICK = ("--initial-wait", "0", "--interval", "0.1")
 NO_PRICE = "a cat --draft"
-
-
-def batch(prompts: list[str], *words: str, sandbox: Sandbox | None = None) -> Result:
-    text = "\n".join(prompts)
-    return run(GENERATE, "--prompts-file", "-", *QUICK, *words, sandbox=sandbox, stdin=text)
-
-
-def by_index(result: Result) -> list[dict[str, Any]]:
-    return sorted(result.objects, key=lambda body: int(body["index"]))
+DAILY = "LEGNEXT_MAX_USD"
+TWELVE, DRAFT = [f"cat {number}" for number in range(12)], ["cat 0", "cat 1", NO_PRICE]
 
 
 def routes(sandbox: Sandbox) -> list[str]:
     return [request.route for request in sandbox.requests]
 
 
-# --- What a dry run says ----------------------------------------------------------------------------------
+# --- A run that may not buy
 
-
-def on_disk(directory: Path, **bodies: dict[str, object]) -> None:
-    for name, body in bodies.items():
-        (directory / name).mkdir()
-        (directory / name / "job.json").write_text(json.dumps({"job_id": name, **body}))
-
-
-def test_a_dry_run_tells_what_would_become_of_each_prompt_and_the_total(tmp_path: Path) -> None:
-    on_disk(
-        tmp_path,
-        job_1={"status": "pending", "prompt": "a dog"},
-        job_2={"status": "failed", "prompt": "an owl"},
-    )
-    (tmp_path / "submit-0.json").write_text(json.dumps({"prompt": "a fox", "submitted_at": None}))
-    before = sorted(tmp_path.rglob("*"))
-    prompts = ["a cat", "a dog", "an owl", "a fox", "a cat —ar 16:9", "a dog", "a hen --hd"]
-    result = batch(prompts, "--dry-run", "--output-dir", str(tmp_path))
-    *lines, last = result.objects
-    assert [line["index"] for line in lines] == list(range(7))
-    assert [line.get("would", "refused") for line in lines] == [
-        *("submit", "pick_up", "report_failed", "ask", "refused", "submit", "submit")
-    ]
-    for line in lines:
-        assert ("cost" in line) == ("request" in line) == (line.get("would") == "submit")
-    assert [line.get("job_id") for line in lines[1:3]] == ["job_1", "job_2"]
-    assert (lines[1]["status"], "status" in lines[2]) == ("pending", False)
-    assert str(tmp_path / "submit-0.json") in lines[3]["hint"]
-    assert lines[4]["error"]["type"] == "invalid_prompt"
-    assert [lines[n]["cost"] for n in (0, 6)] == [{"points": 80, "usd": 0.08}, {"points": 120, "usd": 0.12}]
-    counts = {"prompts": 7, "submit": 3, "pick_up": 1, "report_failed": 1, "ask": 1, "refused": 1}
-    assert last == {"dry_run": True, "total": {**counts, "cost": {"points": 280, "usd": 0.28}}}
-    assert (result.code, sorted(tmp_path.rglob("*"))) == (2, before)
-
-    result = batch(prompts, "--dry-run", "--output-dir", str(tmp_path), "--retry-failed", "--no-check")
-    assert result.objects[-1]["total"]["submit"] == 5
-
-
-def test_one_price_that_nobody_documents_makes_the_total_unknown() -> None:
-    result = batch(["a cat", NO_PRICE], "--dry-run")
-    costs = [body.get("cost", body.get("total", {}).get("cost")) for body in result.objects]
-    assert costs == [{"points": 80, "usd": 0.08}, None, None]
-
-
-# --- The look at the balance ------------------------------------------------------------------------------
-
-
-def test_12_prompts_with_45_cents_send_nothing_and_both_numbers_are_told(sandbox: Sandbox) -> None:
-    sandbox.points, sandbox.credits = 0, 450
-    result = batch([f"cat {n}" for n in range(12)], sandbox=sandbox)
-    assert routes(sandbox) == ["balance"]
-    for body in by_index(result):
-        assert (body["error"]["type"], body["status"]) == ("insufficient_balance", "not_submitted")
-        assert "0.96 USD" in body["error"]["message"]
-        assert "0.45 USD" in body["error"]["message"]
-    assert (result.code, len(result.objects)) == (4, 12)
-
-
-def test_no_check_skips_the_price_and_a_402_in_the_middle_ends_the_submitting(sandbox: Sandbox) -> None:
-    sandbox.points, sandbox.credits = 0, 170
-    result = batch([f"cat {n}" for n in range(4)], "--no-check", "--concurrency", "1", sandbox=sandbox)
-    done, also_done, refused, held_back = by_index(result)
-    assert (done["status"], also_done["status"]) == ("completed", "completed")
-    assert (refused["error"]["type"], refused["error"]["code"]) == ("insufficient_balance", 402)
-    assert (held_back["error"]["type"], held_back["status"]) == ("insufficient_balance", "not_submitted")
-    assert (result.code, routes(sandbox).count("balance"), sandbox.posts) == (4, 1, 3)
-
-
-def test_there_is_one_look_before_the_first_submit_and_none_where_nothing_is_submitted(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
-    """What is on record costs nothing: neither of the balance nor of the budget."""
-    words = ("--output-dir", str(tmp_path))
-    assert batch(["a cat", "a dog"], *words, sandbox=sandbox).code == 0
-    assert (routes(sandbox)[0], routes(sandbox).count("balance")) == ("balance", 1)
-    sandbox.points, sandbox.credits = 240, 0  # 0.08 USD are left of them
-    assert batch(["a cat", "an owl"], *words, "--budget", "0.08", sandbox=sandbox).code == 0
-    assert (routes(sandbox).count("balance"), sandbox.posts) == (2, 3)
-    assert batch(["a cat", "an owl"], *words, "--budget", "0", sandbox=sandbox).code == 0
-    assert (routes(sandbox).count("balance"), sandbox.posts) == (2, 3)
-
-
-def test_a_401_at_that_look_sends_nothing(sandbox: Sandbox) -> None:
-    env = {"LEGNEXT_API_KEY": "another-key-0123456789"}
-    result = run("imagine.py", "a cat", "--no-check", sandbox=sandbox, env=env)
-    assert (result.code, result.error["type"], result.only["status"]) == (
-        *(3, "invalid_api_key"),
-        "not_submitted",
-    )
-    assert routes(sandbox) == ["balance"]
-
-
-ELSE_WRONG = {
-    "no answer": Fault("balance", action="close", times=None),
-    "500": Fault("balance", status=500, body={"message": "trouble"}, times=None),
-    "html": Fault("balance", status=200, body="<html>hello"),
-    "402": Fault("balance", status=402, body={"message": "odd"}),
-    "no number": Fault("balance", status=200, body={"data": {"account_id": 862, "balance_usd": None}}),
+BLOCKS: dict[str, tuple[list[str], tuple[str, ...], dict[str, str], dict[str, Any]]] = {
+    "budget": (TWELVE, ("--budget", "0.45"), {}, {"affordable": 5, "budget_usd": 0.45}),
+    "daily limit": (TWELVE, (), {DAILY: "0.53"}, {"affordable": 5}),  # 0.08 were spent today
+    "balance": (TWELVE, (), {}, {"affordable": 5, "balance_usd": 0.45}),
+    "no price": (DRAFT, ("--budget", "9"), {}, {"affordable": 2, "price_usd": None}),
+    "no price, daily limit": (DRAFT, (), {DAILY: "9"}, {"affordable": 2, "price_usd": None}),
+    "401": (TWELVE, (), {"LEGNEXT_API_KEY": "another-key-0123456789"}, {}),
+    "no key": (TWELVE, (), {"LEGNEXT_API_KEY": ""}, {}),
+    "full disk": (TWELVE, (), {"step": "full 1"}, {}),
+}
+TYPES = {
+    "balance": ("insufficient_balance", 4),
+    "401": ("invalid_api_key", 3),
+    "no key": ("missing_api_key", 3),
+    "full disk": ("file_error", 2),
 }
 
 
-@pytest.mark.parametrize("name", ELSE_WRONG)
-def test_whatever_else_is_wrong_with_that_look_the_run_goes_on(sandbox: Sandbox, name: str) -> None:
-    sandbox.faults.append(ELSE_WRONG[name])
-    assert run("imagine.py", "a cat", "--budget", "1", sandbox=sandbox).code == 0
+@posix
+@pytest.mark.parametrize("name", BLOCKS)
+def test_what_may_not_be_bought_is_one_object_and_what_is_on_record_is_reported(
+    sandbox: Sandbox, tmp_path: Path, name: str
+) -> None:
+    prompts, words, env, facts = BLOCKS[name]
+    type_, code = TYPES.get(name, ("over_budget", 4))
+    job_id = generate(sandbox, tmp_path, "a dog").only["job_id"]
+    sandbox.points, sandbox.credits = 0, 530 if name == "balance" else 7000
+    sandbox.requests.clear()
+    everything = [prompts[0], "a dog", *prompts[1:]]
+    result = generate(sandbox, tmp_path, everything, *words, **env)
+    (blocked,) = (body for body in result.objects if "error" in body)
+    assert (blocked["error"]["type"], result.code) == (type_, code)
+    assert blocked["indexes"] == [0, *range(2, len(everything))]
+    assert ({"price_usd": 0.96} | facts).items() <= blocked.items()
+    (dog,) = (body for body in result.objects if "job_id" in body)
+    assert (dog["index"], dog["job_id"], dog["status"]) == (1, job_id, "completed")
+    counts = {"completed": 1, "not_submitted": len(prompts), "bought": 0, "cost_usd": 0}
+    assert counts.items() <= total(result).items()
+    assert routes(sandbox) == ["balance"] * (name in ("balance", "401"))
+    if type_ == "over_budget":
+        dry = generate(sandbox, tmp_path, everything, *words, "--dry-run", **env)
+        assert (dry.code, routes(sandbox)) == (4, []), "an equal dry run ends with the same code"
+
+
+@pytest.mark.parametrize("words", [("--budget", "0.24"), ()])
+def test_what_fits_exactly_is_bought(sandbox: Sandbox, tmp_path: Path, words: Any) -> None:
+    """Three times 0.08 is more than 0.24 in floating point."""
+    sandbox.points, sandbox.credits = 0, 240
+    env = {} if words else {DAILY: "0.24"}
+    result = generate(sandbox, tmp_path, TWELVE[:3], *words, **env)
+    assert (result.code, routes(sandbox).count("balance"), sandbox.posts) == (0, 1, 3)
+    again = generate(sandbox, tmp_path, TWELVE[:3], "--budget", "0", **env)
+    assert (again.code, routes(sandbox).count("balance")) == (0, 1), "it costs nothing any more"
+
+
+ODD = {
+    "no answer": Fault("balance", action="close", times=None),
+    "500": Fault("balance", status=500, times=None),
+    "HTML": Fault("balance", status=200, body="<html>hello"),
+    "no answer for 5 s": Fault("balance", action="stall"),
+}
+LONG = pytest.param("no answer for 5 s", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("name", [*list(ODD)[:-1], LONG])
+def test_any_other_failure_of_the_look_at_the_balance_does_not_matter(
+    sandbox: Sandbox, tmp_path: Path, name: str
+) -> None:
+    sandbox.faults.append(ODD[name])
+    assert imagine(sandbox, tmp_path, "a cat", **{DAILY: "1"}).code == 0
     assert routes(sandbox) == ["balance", "submit"]
 
 
-# --- Sums -------------------------------------------------------------------------------------------------
-
-CAT, HD = "a cat", "a cat --hd"
+# --- What is said of costs
 
 
-@pytest.mark.parametrize(
-    ("prompts", "budget", "words"),
-    [
-        ([CAT], None, None),
-        ([NO_PRICE], None, None),
-        ([CAT], 0.08, None),
-        ([CAT] * 3, 0.24, None),  # 3 * 0.08 is more than 0.24 in floating point
-        ([CAT, HD], 0.19, "2 jobs cost 0.2 USD; the budget is 0.19 USD"),
-        ([CAT], 0.0, "the job costs 0.08 USD; the budget is 0 USD"),
-        ([NO_PRICE], 5.0, "the job costs what nobody documents; the budget is 5 USD"),
-        (
-            [CAT, NO_PRICE],
-            5.0,
-            "2 jobs cost at least 0.08 USD, and 1 of them what nobody documents; the budget is 5 USD",
-        ),
-    ],
-)
-def test_what_is_over_budget(prompts: list[str], budget: float | None, words: str | None) -> None:
-    failure = over_budget(price(prompts), budget)
-    assert (failure and (failure.type, failure.message)) == (words and ("over_budget", words))
-
-
-@pytest.mark.parametrize(
-    ("prompts", "balance", "words"),
-    [
-        ([CAT], None, None),
-        ([CAT] * 3, 0.24, None),
-        ([NO_PRICE], 0.0, None),
-        ([CAT], 0.079, "the job costs 0.08 USD; the balance is 0.079 USD"),
-        ([CAT, NO_PRICE], 0.05, "2 jobs cost at least 0.08 USD; the balance is 0.05 USD"),
-    ],
-)
-def test_what_is_more_than_there_is(prompts: list[str], balance: float | None, words: str | None) -> None:
-    failure = too_expensive(price(prompts), balance)
-    assert (failure and (failure.type, failure.message)) == (words and ("insufficient_balance", words))
-
-
-def test_over_budget_nothing_is_asked_or_sent(sandbox: Sandbox) -> None:
-    result = batch([CAT, NO_PRICE], "--budget", "1", sandbox=sandbox)
-    assert {(body["error"]["type"], body["status"]) for body in result.objects} == {
-        ("over_budget", "not_submitted")
-    }
-    assert (result.code, len(result.objects), sandbox.requests) == (4, 2, [])
-
-
-@pytest.mark.parametrize("value", ["abc", "-1", "nan", "inf", ""])
-def test_a_budget_that_is_no_number_of_dollars_is_refused(value: str) -> None:
-    result = run("imagine.py", "a cat", "--budget", value)
-    assert (result.code, result.error["type"]) == (2, "usage")
-    assert "--budget" in result.error["message"]
-
-
-# --- The balance around a submit that nobody knows of -----------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("charge", "after"), [("submit", 7.2), ("end", 7.28)], ids=["charged at the submit", "at the end"]
-)
-def test_both_balances_and_the_moment_stand_beside_exit_7_and_in_the_trace(
-    sandbox: Sandbox, tmp_path: Path, charge: Any, after: float
+def test_a_dry_run_says_what_would_become_of_each_prompt_and_the_total_first(
+    sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    sandbox.charge, sandbox.service_time = charge, 1e6
-    sandbox.faults.append(Fault("submit", action="close", after_effect=True))
-    with Running("imagine.py", "a cat", "--output-dir", str(tmp_path), sandbox=sandbox) as running:
+    sandbox.faults.append(Fault("submit", action="close", skip=2))
+    generate(sandbox, tmp_path, ["a dog", "fails-later", "a fox"])
+    before, requests = sorted(tmp_path.rglob("*")), len(sandbox.requests)
+    prompts = ["a cat", "a dog", "fails-later", "a fox", "a cat —ar 16:9", "a dog", "a hen --turbo"]
+    result = generate(sandbox, tmp_path, prompts, "--dry-run", LEGNEXT_API_KEY="")
+    first, *lines = result.objects
+    counts = {"submit": 3, "pick_up": 1, "report_failed": 1, "ask": 1, "refused": 1}
+    assert first == {"dry_run": True, "total": {"prompts": 7, **counts, "price_usd": 0.32}}
+    would = ["submit", "pick_up", "report_failed", "ask", None, "submit", "submit"]
+    assert [line.get("would") for line in lines] == would
+    assert [lines[number]["price_usd"] for number in (0, 5, 6)] == [0.08, 0.08, 0.16]
+    assert (result.code, lines[4]["error"]["type"]) == (2, "invalid_prompt")
+    assert (sorted(tmp_path.rglob("*")), len(sandbox.requests)) == (before, requests)
+    draft = generate(sandbox, tmp_path, NO_PRICE, "--dry-run")
+    assert (draft.code, draft.only["price_usd"]) == (0, None), "never a guess"
+
+
+COSTS: list[tuple[list[str], float, float | None]] = [
+    (["a cat", "a dog --turbo"], 0, 0.24),
+    (["a cat", "fails-later"], 0, 0.08),
+    ([NO_PRICE], 0, 0.08),  # known once it has ended
+    (["a cat", "a dog"], 1e6, 0.16),
+    (["a cat", NO_PRICE], 1e6, None),
+]
+
+
+@pytest.mark.parametrize(("prompts", "service_time", "cost"), COSTS)
+def test_the_total_is_what_this_run_bought_and_what_it_cost(
+    sandbox: Sandbox, tmp_path: Path, prompts: list[str], service_time: float, cost: float | None
+) -> None:
+    sandbox.service_time = service_time
+    first = total(generate(sandbox, tmp_path, prompts, "--max-wait", "0.3"))
+    assert (first["bought"], first["cost_usd"]) == (len(prompts), cost)
+    sandbox.service_time = 0
+    *lines, _ = (again := generate(sandbox, tmp_path, [*prompts, "one more"])).objects
+    assert (total(again)["bought"], total(again)["cost_usd"]) == (1, 0.08)
+    spent = run("get_task.py", "--output-dir", str(tmp_path), sandbox=sandbox)
+    assert total(spent)["spent_usd"] == pytest.approx(sum(line["cost_usd"] for line in lines))
+
+
+# --- The daily limit
+
+
+def test_the_daily_limit_counts_records_of_24_hours_and_unknown_outcomes(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.faults.append(Fault("submit", action="close", skip=1))
+    codes = [imagine(sandbox, tmp_path, f"cat {n}", **{DAILY: "0.16"}).code for n in range(3)]
+    assert codes == [0, 7, 4]
+    (path,) = tmp_path.glob("*/job.json")
+    record = json.loads(path.read_bytes())
+    path.write_text(json.dumps(record | {"price_usd": "no number"}))
+    assert imagine(sandbox, tmp_path, "cat 2", **{DAILY: "0.01"}).error["type"] == "over_budget"
+    path.write_text(json.dumps(record | {"submitted_at": "2026-01-02T03:04:05Z"}))
+    codes = [imagine(sandbox, tmp_path, f"cat {n}", **{DAILY: "0.16"}).code for n in (2, 3)]
+    assert (codes, sandbox.posts) == ([0, 4], 3)
+
+
+@posix
+def test_the_daily_limit_counts_the_submit_that_another_run_has_out(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.faults.append(Fault("submit", action="stall"))
+    with start(sandbox, tmp_path, "a cat") as first:
+        sandbox.wait_for("submit")
+        env = {DAILY: "0.08", "step": "count 0"}
+        with start(sandbox, tmp_path, "a dog", **env) as second:
+            wait_until(sandbox, lambda: waits_or_ended(second))
+            sandbox.release()
+            assert (first.end().code, second.end().code, sandbox.posts) == (0, 4, 1)
+
+
+def test_without_a_folder_the_daily_limit_is_one_for_the_run(sandbox: Sandbox) -> None:
+    env = {DAILY: "0.08"}
+    codes = [run("imagine.py", "a cat", sandbox=sandbox, env=env).code for _ in range(2)]
+    words = ("generate_and_wait.py", "--prompts-file", "-")
+    assert run(*words, sandbox=sandbox, env=env, stdin="a cat\na dog").code == 4
+    assert (codes, sandbox.posts) == ([0, 0], 2)
+
+
+# --- Approval travels with the task
+
+LIMITS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
+    "budget": ("a cat", ("--budget", "0"), {}),
+    "daily limit": ("a cat", (), {DAILY: "0"}),
+    "no price": (NO_PRICE, ("--budget", "9"), {}),
+}
+
+
+@posix
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("how", ["refused", "429", "killed", "file deleted, killed"])
+def test_a_prompt_that_was_out_when_a_run_was_planned_is_not_bought_beyond_its_limit(
+    sandbox: Sandbox, tmp_path: Path, limit: str, how: str
+) -> None:
+    """The first run's submit is slow, and then fails, while the second waits for it."""
+    prompt, words, env = LIMITS[limit]
+    status, busy = {"refused": 400, "429": 429}.get(how), {"Retry-After": "30"}
+    sandbox.faults.append(Fault("submit", action="stall", status=status, headers=busy))
+    with start(sandbox, tmp_path, prompt) as first:
+        sandbox.wait_for("submit")
+        with start(sandbox, tmp_path, prompt, *words, step="count 0", **env) as second:
+            wait_until(sandbox, lambda: waits_or_ended(second))
+            if how == "file deleted, killed":
+                next(tmp_path.glob("submit-*.json")).unlink()
+            if status is None:
+                first.kill()
+            sandbox.release()
+            result = second.end()
+    assert (sandbox.posts, result.code in ({7} if how == "killed" else {1, 4})) == (1, True), result
+
+
+@posix
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("what", ["*/job.json", "submit-*.json"])
+def test_what_was_deleted_since_a_run_was_planned_is_not_bought_beyond_its_limit(
+    sandbox: Sandbox, tmp_path: Path, limit: str, what: str
+) -> None:
+    prompt, words, env = LIMITS[limit]
+    sandbox.faults += [Fault("submit", action="close")] * what.startswith("submit")
+    imagine(sandbox, tmp_path, prompt)
+    with start(sandbox, tmp_path, prompt, *words, step="STOP 1", **env) as running:
+        running.wait_for("step 1 ")
+        next(tmp_path.glob(what)).unlink()
+        wait_until(sandbox, lambda: goes_on(running))
         result = running.end()
-    (trace,) = tmp_path.glob("submit-*.json")
-    left = json.loads(trace.read_bytes())
-    assert (result.code, result.error["type"]) == (7, "submission_unknown")
-    assert result.only["balance_usd"] == {"before": 7.28, "after": after}
-    assert left == {"prompt": "a cat", "submitted_at": result.only["submitted_at"], "balance_usd": 7.28}
-    assert "an unchanged one proves nothing" in result.error["hint"]
+    assert (sandbox.posts, result.code in {0, 1, 4, 6}) == (1, True), result
 
 
-def test_a_balance_that_cannot_be_looked_at_is_null(sandbox: Sandbox) -> None:
-    sandbox.faults += [Fault("submit", action="reset"), Fault("balance", status=503, times=None)]
-    result = run("imagine.py", "a cat", sandbox=sandbox)
-    assert result.code == 7
-    assert result.only["balance_usd"] == {"before": None, "after": None}
-    assert result.only["submitted_at"].endswith("Z")
+def goes_on(running: Running) -> bool:
+    """Continue a stopped run; False if it has not gone on, as it had not stopped yet."""
+    running.process.send_signal(signal.SIGCONT)
+    return "step 2 " in running.wait_for("") or running.process.poll() is not None

@@ -1,117 +1,189 @@
-"""Consoles, pipes and arguments that are not what one hopes for: JSON all the same, and never a traceback."""
+"""What is printed and recorded of a job, on which stream, and what its folder is called."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from running import Running, run
-from sandbox import Sandbox
+from running import SMALL, Running, run, words_of
+from sandbox import Fault, Sandbox
 
-PROMPT = "a café ✓ in 東京 🎨"
-GENERATE = ("generate_and_wait.py", PROMPT, "--initial-wait", "0", "--interval", "0.2")
-POSIX = pytest.mark.skipif(os.name == "nt", reason="pipes, devices and byte arguments as POSIX has them")
-
-
-def finished(sandbox: Sandbox, directory: Path) -> bool:
-    """Say whether the one job was paid for once, and is on disk whole."""
-    (job_id,) = sandbox.jobs
-    record = json.loads((directory / job_id / "job.json").read_bytes())
-    images = list((directory / job_id).glob("*.png"))
-    return (sandbox.posts, record["status"], len(images)) == (1, "completed", 5)
+GENERATE = ("generate_and_wait.py", "a cat --ar 4:1", "--initial-wait", "0", "--interval", "0.1")
+NEVER = 1e6  # seconds: a job ends when the test says so
+POSIX = pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals and pipes as POSIX has them")
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
-CONSOLES = {
-    "cp1252": {"PYTHONIOENCODING": "cp1252"},
-    "ascii": {"PYTHONIOENCODING": "ascii"},
-    "LC_ALL=C": {"LC_ALL": "C"},
-    "LC_ALL=POSIX, no UTF-8 mode for the streams": {"LC_ALL": "POSIX", "PYTHONIOENCODING": "ascii:strict"},
-}
+def test_a_finished_job_has_these_fields(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.signed_urls = True
+    body = run(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox).only
+    (job,) = sandbox.jobs.values()
+    folder, (grid, *four), meta = tmp_path / f"a-cat-{job.job_id[:8]}", job.paths, body["meta"]
+    urls = {"image_url": sandbox.url + grid, "image_urls": [sandbox.url + path for path in four]}
+    files = {"dir": str(folder), "grid": str(folder / "grid.png"), "pixels": [160, 40]}
+    files["gallery"] = str(tmp_path / "gallery.html")
+    files["images"] = [str(folder / f"{number}.png") for number in (1, 2, 3, 4)]
+    stamps = {name: meta[name] for name in ("created_at", "started_at", "ended_at")}
+    assert all(STAMP.fullmatch(stamp) for stamp in [body["submitted_at"], *stamps.values()])
+    assert list(body)[:2] == ["job_id", "status"]
+    recorded: dict[str, Any] = {"job_id": job.job_id, "status": "completed", "cost_usd": 0.08}
+    recorded |= {"submitted_at": body["submitted_at"], "prompt": "a cat --ar 4:1"}
+    recorded |= {"output": {**urls, "seed": job.seed}}
+    recorded |= {"meta": stamps | {"usage": {"type": "point", "frozen": 80, "consume": 80}}}
+    assert body == {**recorded, "files": files}
+    record = json.loads((folder / "job.json").read_bytes())
+    assert next(iter(record)) == "job_id"
+    assert {name: record[name] for name in recorded} == recorded
+    assert re.fullmatch("[0-9a-f]{16} .+", f"{record['nonce']} {record['host']}")
 
 
-@pytest.mark.parametrize("console", CONSOLES)
-def test_every_console_gets_the_whole_result(sandbox: Sandbox, tmp_path: Path, console: str) -> None:
-    directory = tmp_path / "bilder für 東京"
-    result = run(*GENERATE, "--output-dir", str(directory), sandbox=sandbox, env=CONSOLES[console])
-    assert result.code == 0
-    assert result.only["prompt"] == PROMPT
-    assert Path(result.only["files"]["grid"]).is_file()
-    assert next(iter(sandbox.jobs.values())).prompt == PROMPT
+def test_what_is_empty_or_not_known_is_left_out(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.service_time = NEVER
+    words = ("imagine.py", "a cat", "--output-dir", str(tmp_path))
+    bodies = [run(*words, sandbox=sandbox).only for _ in range(2)]
+    for body, more in zip(bodies, (set(), {"earlier"}), strict=True):
+        assert set(body) == {"job_id", "status", "prompt", "submitted_at", "meta"} | more
+        assert body["meta"]["usage"] == {"type": "point", "frozen": 80, "consume": 0}
+        assert not re.search(r'null|""|\[\]|\{\}|0001-01-01', json.dumps(body))
+
+
+def test_without_a_folder_a_warning_has_the_command_that_saves(sandbox: Sandbox) -> None:
+    body = run(*GENERATE, sandbox=sandbox).only
+    (warning,) = body["warnings"]
+    assert re.search(rf"expire.*get_task\.py {body['job_id']}", warning)
+
+
+def test_fewer_than_four_pictures_are_warned_of(sandbox: Sandbox, tmp_path: Path) -> None:
+    output = {"image_url": "", "image_urls": [f"{sandbox.url}/temp/x.png", ""], "seed": "7"}
+    sandbox.faults = [
+        Fault("job", body={"status": "completed", "output": output}, times=None),
+        Fault("image", body=SMALL, match="/temp/x.png"),
+    ]
+    body = run(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox).only
+    assert "picture" in " ".join(body["warnings"])
+    assert (len(body["files"]["images"]), len(body["output"]["image_urls"])) == (1, 1)
+
+
+def test_pictures_that_are_missing_are_named(sandbox: Sandbox, tmp_path: Path) -> None:
+    words = (*GENERATE, "--output-dir", str(tmp_path))
+    sandbox.faults = [Fault("image", status=404, match="_grid", times=None)]
+    first = run(*words, sandbox=sandbox)
+    files, ends = first.only["files"], (first.code, first.only["status"], first.error["type"])
+    assert ends == (6, "completed", "download_failed")
+    assert (files["missing"], "grid" in files, len(files["images"])) == (["grid.png"], False, 4)
+    assert str(tmp_path) in words_of(first.only["resume"])
+    sandbox.faults = []
+    second = run(*words, sandbox=sandbox)
+    assert (second.code, second.only["earlier"], sandbox.posts) == (0, True, 1)
+    assert "missing" not in second.only["files"]
+
+
+def on_terminal(sandbox: Sandbox, stream: str, *words: str, **env: str) -> str:
+    """Run a script with one stream on a pseudo-terminal; return what that shows."""
+    master, end = os.openpty()
+    shown: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while part := os.read(master, 65536):
+                shown.append(part)
+
+    reader = threading.Thread(target=read)
+    popen: dict[str, Any] = {stream: end}
+    with Running(*words, sandbox=sandbox, env=env, **popen) as running:
+        os.close(end)
+        reader.start()
+        running.end()
+    reader.join()
+    os.close(master)
+    return b"".join(shown).decode("ascii").replace("\r\n", "\n")
 
 
 @POSIX
-def test_a_console_that_cannot_pass_the_prompt_on_sends_nothing_else_instead(sandbox: Sandbox) -> None:
-    env = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    result = run(*GENERATE, sandbox=sandbox, env=env)
-    assert (result.code, result.error["type"]) == (2, "invalid_prompt")
-    assert sandbox.posts == 0
-    assert run("imagine.py", "-", sandbox=sandbox, env=env, stdin=PROMPT).only["prompt"] == PROMPT
-
-
-GONE = {
-    "stdout is closed": 'exec "$@" >&-',
-    "stderr is closed": 'exec "$@" 2>&-',
-    "all three are closed": 'exec "$@" <&- >&- 2>&-',
-    "stdout is full": 'exec "$@" >/dev/full',
-    "stderr is full": 'exec "$@" 2>/dev/full',
-}
+def test_json_is_indented_on_a_terminal_and_one_line_elsewhere(sandbox: Sandbox) -> None:
+    shown = on_terminal(sandbox, "stdout", "verify_api_key.py")
+    piped = run("verify_api_key.py", sandbox=sandbox)
+    assert json.loads(shown) == piped.only
+    assert ('\n  "valid": true' in shown, piped.stdout.count("\n")) == (True, 1)
 
 
 @POSIX
-@pytest.mark.parametrize("gone", GONE)
-def test_the_work_goes_on_when_nobody_can_be_told(sandbox: Sandbox, tmp_path: Path, gone: str) -> None:
-    shell = ["sh", "-c", GONE[gone], "sh"]
-    result = run(*GENERATE, "--output-dir", str(tmp_path), "--verbose", sandbox=sandbox, before=shell)
-    assert result.code == (6 if gone == "stdout is full" else 0)
-    assert finished(sandbox, tmp_path)
-    assert bool(result.objects) == ("stderr" in gone)
-    if gone == "stdout is full":
-        assert "stdout cannot be written" in result.stderr
+@pytest.mark.parametrize(("term", "live"), [("xterm", True), ("dumb", False)])
+def test_a_terminal_may_have_a_live_line(term: str, live: bool, sandbox: Sandbox) -> None:
+    sandbox.service_time = 0.4
+    shown = on_terminal(sandbox, "stderr", *GENERATE, TERM=term)
+    assert f"job {next(iter(sandbox.jobs))}" in shown
+    assert ("\r" in shown, "\x1b" in shown) == (live, live)
+
+
+def test_the_id_is_on_stderr_as_soon_as_it_is_known(sandbox: Sandbox) -> None:
+    sandbox.service_time = NEVER
+    with Running(*GENERATE, sandbox=sandbox) as running:
+        running.wait_for("\n")
+        sandbox.finish()
+        lines = running.end().stderr.splitlines()
+    about = [line for line in lines if line.startswith(f"job {next(iter(sandbox.jobs))} ")]
+    assert about[0] == lines[0]
+    assert "completed" in " ".join(about[1:])
+
+
+def test_quiet_says_the_id_alone_and_verbose_each_exchange(sandbox: Sandbox) -> None:
+    quiet = run(*GENERATE, "--quiet", sandbox=sandbox)
+    assert re.fullmatch(rf"job {quiet.only['job_id']}\b.*\n", quiet.stderr)
+    sandbox.requests.clear()
+    verbose = run(*GENERATE, "--verbose", sandbox=sandbox)  # `run` asserts that it has no key
+    for request in sandbox.requests:
+        assert f"{request.method} {sandbox.url}{request.path}" in verbose.stderr
+
+
+def test_odd_characters_reach_stdout_and_stderr_only_as_ascii(sandbox: Sandbox) -> None:
+    odd = {"status": "\x1b[2J\x07evil\r\u202e", "output": None}
+    sandbox.faults = [Fault("job", body=odd), Fault("job", body="\x1b]0;evil\x07", status=500)]
+    prompt, env = "café ✓ 東京 🎨", {"PYTHONIOENCODING": "cp1252:strict"}
+    words = (GENERATE[0], "-", "--verbose", *GENERATE[2:])
+    result = run(*words, sandbox=sandbox, env=env, stdin=prompt)
+    assert result.only["prompt"] == next(iter(sandbox.jobs.values())).prompt == prompt
+    assert "evil" in result.stderr
+    assert not re.search(r"[^\n -~]", result.stderr + result.stdout)
 
 
 @POSIX
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_reader_that_went_away_is_no_trouble(sandbox: Sandbox, tmp_path: Path, stream: str) -> None:
+@pytest.mark.parametrize("how", ['exec "$@" >&-', 'exec "$@" >/dev/full', 'exec "$@"'])
+@pytest.mark.parametrize("words", [("imagine.py", "a cat"), ("verify_api_key.py",)])
+def test_a_lost_result_is_no_success(how: str, words: tuple[str, ...], sandbox: Sandbox) -> None:
     read, write = os.pipe()
-    os.close(read)
-    with open(write, "wb") as pipe:
-        words = (*GENERATE, "--output-dir", str(tmp_path), "--verbose")
-        popen: dict[str, Any] = {stream: pipe}
-        with Running(*words, sandbox=sandbox, **popen) as running:
-            assert running.end().code == 0
-    assert finished(sandbox, tmp_path)
+    os.close(read)  # what is written to the other end is a broken pipe
+    with Running(*words, sandbox=sandbox, before=["sh", "-c", how, "sh"], stdout=write) as running:
+        os.close(write)
+        assert running.end().code == (6 if sandbox.jobs else 1)
 
 
-@POSIX
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("generate_and_wait.py", b"a caf\xe9"),
-        ("generate_and_wait.py", "--prompts-file", b"no-such-\xff"),
-        ("generate_and_wait.py", "a cat", "--output-dir", b"pictures-\xff"),
-        ("generate_and_wait.py", "a cat", "--concurrency", b"\xff"),
-        ("generate_and_wait.py", b"a \xff cat", "--ar", b"\xff:1"),
-        ("imagine.py", b"\xff\xfe"),
-        ("imagine.py", "a cat", b"--\xff"),
-        ("get_task.py", b"\xff"),
-        ("verify_api_key.py", b"--\xff"),
-    ],
-)
-def test_an_argument_that_is_not_valid_unicode_is_wrong_input(
-    sandbox: Sandbox, words: tuple[str, str | bytes]
-) -> None:
-    script, *arguments = words
-    assert run(str(script), *arguments, sandbox=sandbox).code == 2
-    assert not sandbox.requests
+NAMES = {
+    "A Lighthouse, at dawn! --ar 16:9": "a-lighthouse-at-dawn-00000000",
+    "静かな湖": "job-00000001",
+    f"{'long ' * 7}word of a prompt": f"{'long-' * 7}word-00000002",
+    "../../etc/passwd": "etc-passwd-00000003",
+    "a twin": "a-twin-twintwin",
+    "a twin --raw": "a-twin-twintwin-b",
+    "submit a cat": "submit-a-cat-00000006",
+}
 
 
-def test_a_prompt_on_stdin_that_is_not_valid_unicode_is_wrong_input(sandbox: Sandbox) -> None:
-    for words in (("imagine.py", "-"), ("generate_and_wait.py", "--prompts-file", "-")):
-        result = run(*words, sandbox=sandbox, stdin=b"a cat\na caf\xe9\n")
-        assert (result.code, result.error["type"]) == (2, "invalid_prompt")
-        assert "line 2" in result.error["message"]
-    assert not sandbox.requests
+def test_a_folder_has_the_prompts_words_and_the_id(sandbox: Sandbox, tmp_path: Path) -> None:
+    ids = [f"0000000{n}-89fc-4dab-98e7-d3383e2efd1b" for n in range(len(NAMES))]
+    ids[4:6] = ["twintwin-a", "twintwin-b"]
+    sandbox.new_id = iter(ids).__next__
+    flags = ("--concurrency", "1", "--no-check", "--output-dir", str(tmp_path / "DIR"))
+    words = (GENERATE[0], "--prompts-file", "-", "--initial-wait", "0", *flags)
+    for _ in range(2):  # the same command again finds each of them
+        assert run(*words, sandbox=sandbox, stdin="\n".join(NAMES)).code == 0
+        records = tmp_path.glob("DIR/*/job.json")
+        assert {path.parent.name for path in records} == set(NAMES.values())
+        assert sandbox.posts == len(NAMES)

@@ -1,18 +1,28 @@
-"""What the four scripts share; each module's first line says its one job."""
+"""What the four scripts share."""
 
-import gc
+import signal
 import sys
 
-__version__ = "2.0.0"
+__version__ = "3.0.0"
 
-# What a command imports and reads it needs until its end: by default it is searched for garbage 60 times.
-gc.set_threshold(50_000)
-
-# The four scripts hold no syntax that Python 3.6 refuses, so that this is reached.
-if sys.version_info < (3, 10):  # noqa: UP036 - macOS still has a python3 that is older
+# Nothing before this line needs more than Python 3.6, so that an old interpreter prints JSON too.
+if sys.version_info < (3, 10):  # noqa: UP036
     sys.stdout.write(
-        '{"error": {"type": "missing_dependency", "code": null, '
-        f'"message": "Python 3.10 or newer is needed, this is {sys.version_info[0]}.{sys.version_info[1]}", '
-        '"hint": "Start the script with `uv run` instead of `python3`: it brings its own Python."}}\n'
+        '{"error": {"type": "setup_error", "code": null, "message": "Python 3.10 or newer is '
+        'needed", "hint": "Start the script with `uv run`, which brings its own Python."}}\n'
     )
     sys.exit(2)
+
+SIGNALS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, "SIGBREAK": 130}  # and their exit codes
+received_signals = []  # type: list[str]
+
+
+def note_signals() -> None:
+    """From now on only note signals; one that is ignored stays ignored (`nohup`, `&`).
+
+    A handler only appends: it may run while the main thread holds any lock.
+    """
+    for name in SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_, name=name: received_signals.append(name))

@@ -1,179 +1,173 @@
-"""A job as the API tells it, made clean; which statuses end it."""
+"""A job as the API sends it, cleaned: which statuses end it, its pictures, what it cost.
 
-from __future__ import annotations
+"Recorded": seen in an answer of the live API; other facts are from its reference.
+"""
 
-import math
+import json
 import re
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, TypeGuard
 
-# The reference says UUID, the vendor's API description says string: a paid job with an odd id must not be
-# lost. The id becomes a path in a URL and the name of a folder, so no more than these characters.
-JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}", re.ASCII)
+# The reference says UUID, the API description says string. It goes into URLs and paths.
+JOB_ID = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 A_JOB_ID = "1 to 128 of A-Z a-z 0-9 - _, such as 89fc70ee-0357-4dab-98e7-d3383e2efd1b"
-
-# 4 is the rule, 24 the most that was seen (V8 drafts); a body with 200,000 would hold up a run for hours.
-MOST_IMAGES = 100
-
-ENDED = ("completed", "failed")
-"""Every other status, documented or not, means "not finished"."""
-
-_MODERATION = re.compile(
-    r"banned|prohibit|content policy|nsfw|sensitive content|content moderation", re.IGNORECASE
-)
-_ZERO_TIME = "0001-01-01T00:00:00Z"
-_TIMES = ("created_at", "started_at", "ended_at")
-_USAGE = ("type", "frozen", "consume")
+MAX_IMAGES = 24  # drafts of V8 have 24, everything else 4
+NORMAL_IMAGES = 4
+SUCCEEDED, FAILED = "completed", "failed"  # any other status means: not finished
+MODERATION = re.compile("(?i)banned|prohibit|nsfw|content (policy|moderation)|sensitive content")
+ERROR_FIELDS = ("message", "raw_message", "detail", "logs", "error_messages")
 
 
-class JobError(NamedTuple):
-    """Why a job failed; `code` may be a business code such as 10000 (recorded body), not an HTTP status."""
-
-    code: int | None
-    message: str
-
-
-class Job(NamedTuple):
-    """One job. URLs are exactly as received, in the order received; nothing empty is kept."""
+@dataclass(frozen=True)
+class Job:
+    """One job. URLs are as received, in the order received; nothing empty is kept."""
 
     job_id: str
     status: str
-    image_url: str | None = None
+    image_url: str = ""
     image_urls: tuple[str, ...] = ()
-    seed: str | None = None
-    meta: dict[str, object] = {}  # noqa: RUF012 - never changed, and a tuple's default
-    error: JobError | None = None
+    seed: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+    code: int | None = None  # of its failure; may be a business code such as 10000
+    reason: str = ""  # of its failure
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.status in ENDED
+    def has_succeeded(self) -> bool:
+        return self.status == SUCCEEDED
 
     @property
-    def completed(self) -> bool:
-        """Whether it is done; it may still be without images."""
-        return self.status == "completed"
+    def has_failed(self) -> bool:
+        return self.status == FAILED
 
     @property
-    def has_images(self) -> bool:
-        """Whether there is anything to show: a completed job may come without (recorded bodies)."""
-        return bool(self.image_url or self.image_urls)
+    def is_final(self) -> bool:
+        """Whether its status no longer changes."""
+        return self.has_succeeded or self.has_failed
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing is left to wait for: images can come later than `completed` (recorded bodies)."""
-        return self.ended and (self.has_images or not self.completed)
+    def is_over(self) -> bool:
+        """Whether nothing is left to wait for: pictures may come later than `completed`."""
+        return self.has_failed or (self.has_succeeded and bool(self.urls))
 
-    def as_json(self) -> dict[str, object]:
-        """Return the printed object, without `prompt`, `files` and `error`."""
-        job: dict[str, object] = {"job_id": self.job_id, "status": self.status}
-        output = {
-            "image_url": self.image_url,
-            "image_urls": list(self.image_urls),
-            "seed": self.seed,
-        }
-        output = {name: value for name, value in output.items() if value}
-        if self.completed and output:
-            job["output"] = output
-        if self.meta:
-            job["meta"] = self.meta
-        return job
+    @property
+    def has_few_images(self) -> bool:
+        """Whether some of its pictures are probably still to come."""
+        return self.has_succeeded and len(self.image_urls) < NORMAL_IMAGES
 
+    @property
+    def urls(self) -> dict[str, str]:
+        """The pictures' URLs by their files' names: grid, 1, 2 and so on."""
+        named = {str(number): url for number, url in enumerate(self.image_urls, 1)}
+        return {"grid": self.image_url, **named} if self.image_url else named
 
-def is_moderation(message: str) -> bool:
-    """Say whether these are the words of a refusal by moderation, as public clients have recorded them."""
-    return _MODERATION.search(message) is not None
+    @property
+    def cost_usd(self) -> float | None:
+        """What it did cost, None if it is not over or does not say. 1000 points are 1 USD."""
+        points = mapping(self.meta.get("usage")).get("consume")
+        return round(points / 1000, 3) if self.is_final and is_number(points) else None
 
+    def as_json(self) -> dict[str, Any]:
+        """Return what is printed of it."""
+        urls = {"image_url": self.image_url, "image_urls": list(self.image_urls)}
+        output = without_empty({**urls, "seed": self.seed}) if self.has_succeeded else None
+        body = {"job_id": self.job_id, "status": self.status, "cost_usd": self.cost_usd}
+        return without_empty({**body, "output": output, "meta": self.meta})
 
-def is_job_id(text: object) -> bool:
-    """Say whether `text` is what the API may call a job."""
-    return isinstance(text, str) and JOB_ID.fullmatch(text) is not None
+    def as_record(self) -> dict[str, Any]:
+        """Return what is recorded of it."""
+        error = {"error": {"code": self.code, "message": self.reason}} if self.reason else {}
+        return {**self.as_json(), **error}
 
 
 def parse_job(body: object, job_id: str) -> Job:
-    """Make a clean Job of a body of `GET /api/v1/job/{job_id}` or of `POST /api/v1/diffusion`.
+    """Return the job in an answer of the API, or in a record.
 
-    Works with the bare bodies of the reference and with the recorded live ones, which carry
-    `"error": {"code": 0}` on every success and zero times while pending. Raises ValueError where the body
-    is not an object with a status, or tells of another job: a gateway that mixed up two answers would
-    otherwise hand one job's pictures to another.
+    Raises ValueError if it has no status or is another job's: a gateway may mix up two answers.
+    Every success has `"error": {"code": 0}` (recorded), so that only the status says what failed.
     """
     if not isinstance(body, dict):
         raise ValueError("not an object")
-    told = body.get("job_id")
-    if isinstance(told, str) and told.lower() != job_id.lower():
-        raise ValueError(f"it tells of another job, {told[:80]!r}")
-    status = body.get("status")
-    if not isinstance(status, str) or not status:
+    named, status = body.get("job_id"), text(body.get("status"))
+    if isinstance(named, str) and named.lower() != job_id.lower():
+        raise ValueError(f"it is about another job, {named[:80]!r}")
+    if not status:
         raise ValueError("no status")
-    output = _dict(body.get("output"))
-    urls = output.get("image_urls")
+    output, meta = mapping(body.get("output")), without_empty(body.get("meta"))
+    if "usage" in meta:
+        meta["usage"] = without_empty(meta["usage"])
+    urls, seed = output.get("image_urls"), output.get("seed")
+    code, reason = error_words(body) if status == FAILED else (None, "")
     return Job(
         job_id=job_id,
         status=status,
-        image_url=_text(output.get("image_url")),
-        image_urls=tuple(url for url in urls[:MOST_IMAGES] if _text(url)) if isinstance(urls, list) else (),
-        seed=_seed(output.get("seed")),
-        meta=_meta(_dict(body.get("meta"))),
-        # Failure is the status alone: the presence of `error` says nothing.
-        error=_error(_dict(body.get("error"))) if status == "failed" else None,
+        image_url=text(output.get("image_url")),
+        image_urls=tuple(filter(text, urls[:MAX_IMAGES])) if isinstance(urls, list) else (),
+        seed=str(seed) if is_number(seed) else text(seed),
+        meta=meta,
+        code=code,
+        reason=reason or ("the API gave no reason" if status == FAILED else ""),
     )
 
 
-def _dict(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _int(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _is_plain(value: object) -> bool:
-    # JSON has no NaN and no infinity, though Python reads them.
-    return isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _seed(value: object) -> str | None:
-    number = _int(value)
-    return _text(value) if number is None else str(number)
-
-
-def _meta(raw: dict[str, object]) -> dict[str, object]:
-    meta: dict[str, object] = {}
-    for name in _TIMES:
-        time = _text(raw.get(name))
-        if time and time != _ZERO_TIME:
-            meta[name] = time
-    usage = _dict(raw.get("usage"))
-    kept = {name: usage[name] for name in _USAGE if _is_plain(usage.get(name))}
-    if kept:
-        meta["usage"] = kept
-    return meta
-
-
-def _error(raw: dict[str, object]) -> JobError:
-    code, message = error_words(raw)
-    return JobError(code, message or "the job failed; the API gave no reason")
+def recorded_job(record: dict[str, Any]) -> Job:
+    """Return the job of a record; one that was only submitted is pending."""
+    status = text(record.get("status")) or "pending"
+    return parse_job({**record, "status": status}, record.get("job_id", ""))
 
 
 def error_words(body: object) -> tuple[int | None, str]:
-    """Return (code, message) from either documented error shape; (None, "") where there is neither.
+    """Return (code, message) from wherever the API put them, (None, "") without any."""
+    raw = mapping(body)
+    places = [raw.get("error"), raw, raw.get("output")]
+    codes = [mapping(place).get("code") for place in places]
+    words = [words for place in places for words in texts_in(place)]
+    # raw_message often says the same as message, sometimes more
+    distinct = [w for w in dict.fromkeys(words) if not any(w != o and w in o for o in words)]
+    return next((c for c in codes if type(c) is int and c), None), "; ".join(distinct)
 
-    Nested `{"error": {"code", "message"}}` and top-level `{"code", "message", "raw_message", "detail"}`;
-    `raw_message` is added where it says something else, being sometimes the better text.
-    """
-    raw = _dict(body)
-    nested = raw.get("error")
-    if isinstance(nested, str):
-        return _int(raw.get("code")), nested.strip()
-    if isinstance(nested, dict):
-        raw = nested
-    texts: list[str] = []
-    for name in ("message", "raw_message", "detail"):
-        text = (_text(raw.get(name)) or "").strip()
-        if text and not any(text in seen for seen in texts):
-            texts.append(text)
-    return _int(raw.get("code")), "; ".join(texts)
+
+def texts_in(place: object) -> Iterator[str]:
+    """Yield a text, or the texts in those fields of an object that explain an error."""
+    for part in [place] if isinstance(place, str) else map(mapping(place).get, ERROR_FIELDS):
+        for words in part if isinstance(part, list) else [part]:
+            if words:
+                yield words.strip() if isinstance(words, str) else json.dumps(words)
+
+
+def parse_time(stamp: object) -> datetime | None:
+    """Return a time of the API or of a record, in UTC; None if it cannot be read."""
+    try:  # Python 3.10 reads neither Z nor nine digits of a second (recorded)
+        time = datetime.fromisoformat(re.sub(r"\.\d+", "", text(stamp)).replace("Z", "+00:00"))
+        return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+
+
+def age_seconds(stamp: object) -> float | None:
+    """Return how long ago a recorded time was, None if it cannot be read."""
+    then = parse_time(stamp)
+    return None if then is None else (datetime.now(timezone.utc) - then).total_seconds()
+
+
+def is_job_id(value: object) -> bool:
+    return isinstance(value, str) and JOB_ID.fullmatch(value) is not None
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    return type(value) in (int, float) and -1e15 < value < 1e15  # type: ignore[operator]
+
+
+def mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def without_empty(value: object) -> dict[str, Any]:
+    """Return a JSON object without nulls, zero times and what is empty."""
+    empty: list[object] = [None, "", {}, [], "0001-01-01T00:00:00Z"]
+    return {name: part for name, part in mapping(value).items() if part not in empty}
