@@ -1,1 +1,0 @@
-"""All that stays on this machine: --output-dir."""

@@ -1,1 +1,0 @@
-"""All that leaves this machine."""
