@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from legnext.download import FORMATS
+from legnext.parameters import PICTURE_SUFFIXES
 from running import SMALL, Result, Running, made, run, words_of
 from sandbox import Fault, Sandbox
 
@@ -226,3 +228,7 @@ def test_a_damaged_file_loses_no_job(sandbox: Sandbox, tmp_path: Path, content: 
         assert again.only["job_id"] == result.only["job_id"]
         assert again.code in (0, 6)
     assert sandbox.posts == 1
+
+
+def test_a_format_that_is_downloaded_is_known_as_a_reference() -> None:
+    assert {*FORMATS} < {*PICTURE_SUFFIXES}

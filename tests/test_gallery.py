@@ -38,6 +38,7 @@ BOXES = f"""[...{CARD}.querySelectorAll('h3, img')].map(e => e.getBoundingClient
 FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 COPY = """(navigator.clipboard.writeText = async text => got = text,
     [...document.querySelectorAll('button')].find(e => e.textContent == 'Copy %s'))"""
+pytestmark = pytest.mark.xdist_group("browsers")  # each is started once
 in_chromium = pytest.mark.parametrize("window", ["chromium"], indirect=True)
 
 
@@ -100,6 +101,7 @@ def test_the_page_says_what_there_is_newest_first(tmp_path: Path, browser: Brows
     assert facts[::3] == [f"{new:%d %b %Y, %H:%M} · $0.08 · Seed 24521 · new", "yesterday · x"]
 
 
+@in_chromium
 @pytest.mark.parametrize("width", [1280, 400])
 def test_all_four_pictures_are_in_view(tmp_path: Path, browser: Browser, width: int) -> None:
     jobs = [made(tmp_path, f"job{n}", f"x --ar {shape}") for n, shape in enumerate(SHAPES)]
@@ -158,6 +160,7 @@ def test_the_filter_shows_the_jobs_that_have_all_words(tmp_path: Path, browser: 
     assert browser.run(TEXTS % "output") == ["12 pictures · 4 jobs · 1 failed · $0.32"]
 
 
+@in_chromium
 @pytest.mark.parametrize("prompt", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_prompt_stays_text(tmp_path: Path, browser: Browser, prompt: str) -> None:
     shown = re.sub("[\0\ud800-\udfff]", "\ufffd", prompt)  # HTML cannot hold these
@@ -184,6 +187,7 @@ def test_no_script_or_style_works_but_the_pages_own(tmp_path: Path, window: Brow
     assert "csp" in [event.get("blockedReason") for event in failed]
 
 
+@in_chromium
 def test_a_job_that_is_not_done_says_why_and_how_to_go_on(tmp_path: Path, browser: Browser) -> None:
     command = "uv run 'a b'/get_task.py id --wait"
     jobs = [made(tmp_path, name, resume=command) for name in "abcd"]

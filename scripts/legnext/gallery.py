@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 from urllib.parse import quote
 
-from legnext.job import parse_time
+from legnext.job import FAILED, SUCCEEDED, parse_time
 
 Job = dict[str, Any]  # see `write`
 NAME = "gallery.html"
@@ -120,8 +120,8 @@ def view(job: Job) -> tuple[str, dict[str, str | None]]:
     files = {n: file for n, file in job["pictures"].items() if file or not job["downloaded"]}
     # The grid is shown as a picture only if it is missing or alone.
     shown = {n: file for n, file in files.items() if n != "grid" or not file} or files
-    if job["status"] != "completed":
-        return "Failed" if job["status"] == "failed" else "Unfinished", shown
+    if job["status"] not in SUCCEEDED:
+        return "Failed" if job["status"] in FAILED else "Unfinished", shown
     return "" if job["downloaded"] or (files and all(files.values())) else "Incomplete", shown
 
 

@@ -43,7 +43,7 @@ class Buyer:
     again: bool = False  # buy even if there is a record
     balance_usd: float | None = None  # before the next submit
     stop_reason: str = ""  # why no further submit begins
-    lost: int = 0  # submits in a row that found no connection
+    unconnected: int = 0  # submits in a row that found no connection
 
 
 def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads top to bottom
@@ -75,7 +75,7 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
                 raise Failure("not_submitted", "this run had not planned to buy it")
             if buyer.stop_reason:
                 raise Failure("not_submitted", f"not submitted: {buyer.stop_reason}")
-            if buyer.stop.wait(buyer.lost and backoff_delay(buyer.lost)):
+            if buyer.stop.wait(backoff_delay(buyer.unconnected) if buyer.unconnected else 0.0):
                 raise Failure("interrupted", "stopped before the submit")
             intent = write_intent(store.directory, record) if store.directory else None
             task.intent = intent.path if intent else None
@@ -100,7 +100,7 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
         task.set_job(job)
         task.submitted, task.approved, task.is_submitting = time.monotonic(), False, False
         store.claimed.add(job.job_id)
-        buyer.balance_usd, buyer.lost = balance_after(buyer.balance_usd, task.price_usd), 0
+        buyer.balance_usd, buyer.unconnected = balance_after(buyer.balance_usd, task.price_usd), 0
         buyer.announce(task)
         try:
             store.add_record({**record, **job.as_record()})
@@ -113,9 +113,9 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
 def not_bought(task: Task, buyer: Buyer, intent: Intent | None, error: Exception) -> Failure:
     """Settle a submit without a job; return the Failure to raise."""
     failure = error if isinstance(error, Failure) else Failure("submission_unknown", repr(error))
-    buyer.lost = buyer.lost + 1 if failure.type == "network_error" else 0
-    if buyer.lost:
-        failure.transient = buyer.lost < CONNECTION_TRIES
+    buyer.unconnected = buyer.unconnected + 1 if failure.type == "network_error" else 0
+    if buyer.unconnected:
+        failure.transient = buyer.unconnected < CONNECTION_TRIES
     if failure.type in ENDS_BUYING and not failure.transient:
         buyer.stop_reason = failure.message
     if failure.type == "submission_unknown":

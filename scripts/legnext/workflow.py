@@ -1,7 +1,7 @@
 """From prompts, or job ids, to pictures: many side by side.
 
-Workers take the tasks in order; each submits, then waits for its job. A second pool downloads the
-pictures, so that a slot at Legnext is used again the moment its job is over.
+Workers take the tasks in order; each submits, then waits for its job. Other threads finish it (see
+finish.py), so that a slot at Legnext is used again the moment its job is over.
 """
 
 import random
