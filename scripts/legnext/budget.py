@@ -73,5 +73,4 @@ def spent_today(jobs: Iterable[dict[str, Any]], submits: Iterable[dict[str, Any]
 
 
 def usd(value: object) -> float | None:
-    """Return an amount in a record, None if it is no number."""
     return float(value) if is_number(value) else None

@@ -188,7 +188,6 @@ def parse_prompts(text: str) -> Prompts:
 
 
 def parse_json_line(n: int, line: str) -> tuple[str, str]:
-    """Return the prompt and the name in line number `n`. Raises Failure."""
     try:
         body = json.loads(line)
         prompt, name = body["prompt"], body.get("name", "")

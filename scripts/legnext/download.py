@@ -34,7 +34,6 @@ CHUNK = 16384
 
 
 def format_of(head: bytes) -> str:
-    """Return the extension for a picture that begins with these bytes, "" if it is none."""
     kinds = (kind for kind, (start, _) in FORMATS.items() if re.match(start, head, re.DOTALL))
     return next(kinds, "")
 
@@ -68,7 +67,6 @@ def describe_files(folder: Path | None, job: Job) -> dict[str, Any]:
 
 
 def failed(words: str, code: int | None = None, *, transient: bool = False) -> Failure:
-    """Return the Failure for a picture; `code`: the HTTP status."""
     return Failure("download_failed", words, code=code, transient=transient)
 
 

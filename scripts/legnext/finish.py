@@ -65,7 +65,6 @@ def finish(task: Task, run: Run) -> None:
 
 
 def end(task: Task, failure: Failure | None, run: Run) -> None:
-    """Print a task with the pictures that it has on disk."""
     store = run.store
     task.folder = store.folders.get(task.job_id)
     # A short line has no room for the files.

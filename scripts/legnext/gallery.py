@@ -56,7 +56,6 @@ def write(folder: Path, jobs: Iterable[Job]) -> None:
 
 
 def render(jobs: Iterable[Job], title: str) -> Html:
-    """Return the page of JOBS, newest first."""
     dated = sorted(((submitted(job), job) for job in jobs), key=lambda pair: pair[0], reverse=True)
     views = [view(job) for _, job in dated]
     pictures = sum(bool(file) for _, files in views for file in files.values())

@@ -66,10 +66,11 @@ class Job:
     def cost_usd(self) -> float | None:
         """What it did cost, None if it is not over or does not say. 1000 points are 1 USD."""
         points = mapping(self.meta.get("usage")).get("consume")
-        return round(points / 1000, 3) if self.is_final and is_number(points) else None
+        return (
+            round(points / 1000, 3) if self.is_final and is_number(points) and points >= 0 else None
+        )
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is printed of it."""
         urls = {"image_url": self.image_url, "image_urls": list(self.image_urls)}
         output = without_empty({**urls, "seed": self.seed}) if self.has_succeeded else None
         body = {"job_id": self.job_id, "status": self.status, "cost_usd": self.cost_usd}

@@ -210,7 +210,6 @@ LOCAL = re.compile(rf"(?i)(?:data|blob|file):|(?:~|\.{{0,2}})[/\\]\S|[a-z]:[/\\]
 
 
 def check_words(whole: str, prompt: Prompt) -> Iterator[Finding]:
-    """Look for words that do not belong into a prompt."""
     for pattern, advice in NOT_ONE_PROMPT.items():
         for match in re.finditer(pattern, whole):
             yield Finding("error", match[0].strip(), advice)
@@ -266,7 +265,6 @@ def check_value(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
 
 
 def check_company(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
-    """Check a flag against the others and the model."""
     row, words, model = flag.parameter, flag.right, prompt.model
     if row.needs and row.needs.removeprefix("--") not in prompt.present:
         yield Finding("warning", words, f"does nothing without {row.needs}")

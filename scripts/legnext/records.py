@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -40,8 +41,9 @@ def load_record(folder: Path) -> Record | None:
     """Return the record in a folder, None if it has none. Raises Failure if it is damaged."""
     path, content = folder / "job.json", b""
     try:
-        content = path.read_bytes() if path.is_file() else b""  # reading a pipe would hang
-        record = json.loads(content)
+        if stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would hang
+            content = path.read_bytes()
+        record = json.loads(content, parse_constant=lambda _: None)  # NaN is no JSON
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -70,8 +72,14 @@ def load_intent(path: Path) -> Intent | None:
         return Intent(path, {**json.loads(line), **known}) if line else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise damaged(path, error) from None
+
+
+def is_directory(entry: os.DirEntry[str]) -> bool:
+    with contextlib.suppress(OSError):  # a link that leads to itself
+        return entry.is_dir()
+    return False
 
 
 def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
@@ -84,7 +92,7 @@ def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
             for entry in entries:
                 if INTENT.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     intents.append(entry.name)
-                elif not entry.name.startswith(".") and entry.is_dir():
+                elif not entry.name.startswith(".") and is_directory(entry):
                     folders.add((entry.name, entry.inode()))
     except OSError as error:
         raise Failure("file_error", f"{directory} cannot be read: {error}") from None
@@ -116,7 +124,6 @@ def write_record(folder: Path, record: Record) -> None:
 
 
 def write_intent(directory: Path, record: Record) -> Intent:
-    """Write down what is about to be bought. Raises OSError."""
     intent = Intent(directory / f"submit-{record['nonce']}.json", record)
     write_whole(intent.path, json.dumps(record).encode() + b"\n" + b" " * BLANKS)
     try:

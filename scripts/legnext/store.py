@@ -79,12 +79,16 @@ class Store:
         with self._process_lock, contextlib.ExitStack() as stack:
             if self.directory and self._has_locks:
                 self.directory.mkdir(parents=True, exist_ok=True)
-                if sys.platform == "win32":  # a directory cannot be opened there
-                    handle = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT)
-                else:
-                    handle = os.open(self.directory, os.O_RDONLY)
-                stack.callback(os.close, handle)
-                self._wait_for_lock(handle, self.directory, stop)
+                while True:
+                    if sys.platform == "win32":  # a directory cannot be opened there
+                        handle = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT)
+                    else:
+                        handle = os.open(self.directory, os.O_RDONLY)
+                    stack.callback(os.close, handle)
+                    self._wait_for_lock(handle, self.directory, stop)
+                    is_own = os.path.samestat(os.fstat(handle), os.stat(self.directory))
+                    if is_own or sys.platform == "win32":
+                        break  # else another directory has taken its name meanwhile
             yield
 
     def _wait_for_lock(self, handle: int, directory: Path, stop: threading.Event) -> None:
@@ -148,7 +152,7 @@ class Store:
 
     def _add(self, record: Record, folder: Path | None = None) -> None:
         job_id = record["job_id"]
-        known = self.records if record.get("host", self.host) == self.host else self.foreign
+        known = self.records if (record.get("host") or self.host) == self.host else self.foreign
         old = known.get(job_id, {})
         if folder and (record.get("downloaded") or not old.get("downloaded")):
             self.folders[job_id] = folder  # a copy from before has no pictures
