@@ -27,7 +27,7 @@ from legnext import transport
 from legnext.budget import usd
 from legnext.errors import Failure
 from legnext.job import JOB_ID, MODERATION, Job, error_words, mapping, parse_job
-from legnext.settings import api_key
+from legnext.settings import api_key, redact
 
 SUBMIT_PATH = "/api/v1/diffusion"
 BALANCE_KEYS = ("account_id", "balance_usd", "available_credits", "available_points")
@@ -170,19 +170,13 @@ def parse_body(content: bytes) -> tuple[str, object]:
     return redact(text), None
 
 
-def redact(text: str) -> str:
-    """Hide the key; one of under six characters would garble every text."""
-    key = api_key()
-    return re.sub(re.escape(key), "[key]", text, flags=re.IGNORECASE) if len(key) > 5 else text
-
-
 def status_failure(status: int, headers: Mapping[str, str], text: str, body: object) -> Failure:
     """Return the Failure for a status that is not 2xx."""
     type_ = ERROR_TYPES.get(status) or ERROR_TYPES.get(status // 100, "bad_response")
     message = error_words(body)[1][:1000] or f"HTTP {status}"
     is_html = text.lstrip()[:1] == "<" or "html" in headers.get("Content-Type", "").lower()
     if status in REDIRECTS:
-        message = f"HTTP {status}: redirected to {headers.get('Location', '')[:200]!r}"
+        message = f"HTTP {status}: redirected to {redact(headers.get('Location', ''))[:200]!r}"
     elif is_html and text.strip() and not is_transient(status) and status != 401:
         type_, message = "bad_response", f"a gateway answered, not the API: {message}"
     elif status in (400, 403) and MODERATION.search(message):

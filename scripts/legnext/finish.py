@@ -5,7 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError  # noqa: A004
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from legnext.submit import Buyer
 from legnext.task import Record, Task
 
 FINISHERS, DOWNLOADS = 4, 8  # threads: jobs, and pictures of all of them
+PICTURE_SECONDS = 600.0  # to wait for one, with those before it: a host may send a byte a second
 # Pages are written so far apart, and ten times as far as the last one took: it shows all jobs.
 PAGE_SECONDS = 1.0
 
@@ -107,7 +108,14 @@ def download(job: Job, run: Run, directory: Path) -> None:
         for name, url in job.urls.items()
         if name not in existing
     }
-    failed = {name: failure for name, future in futures.items() if (failure := future.result())}
+    failed: dict[str, Failure] = {}
+    for name, future in futures.items():
+        try:
+            failure = future.result(PICTURE_SECONDS)
+        except TimeoutError:
+            failure = Failure("download_failed", "it takes too long")
+        if failure:
+            failed[name] = failure
     if failed:
         first = next(iter(failed.values()))
         words = f"{', '.join(failed)} could not be saved: {first.message}"
@@ -138,7 +146,6 @@ def write_page(run: Run) -> None:
 
 
 def page_entry(record: Record, run: Run) -> dict[str, Any] | None:
-    """Return what the page shows of a job, None if its folder is gone."""
     job = recorded_job(record)
     folder = run.store.folders.get(job.job_id)
     if folder is None or not folder.is_dir():

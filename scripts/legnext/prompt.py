@@ -141,7 +141,6 @@ def is_flag(match: re.Match[str], *, after_a_flag: bool) -> bool:
 
 
 def find_value(match: re.Match[str]) -> str:
-    """Return what stands where the value of a flag would be."""
     return next(VALUE.finditer(match.string, match.end()))[0]
 
 
@@ -222,7 +221,6 @@ def check_words(whole: str, prompt: Prompt) -> Iterator[Finding]:
 
 
 def check_references(prompt: Prompt, *, local_api: bool) -> Iterator[Finding]:
-    """Look for pictures that Midjourney cannot fetch."""
     for number, word in enumerate(prompt.references):
         bare = re.sub(r"::[\d.]+$", "", word.strip(QUOTES))
         if is_private(bare):

@@ -14,6 +14,7 @@ from legnext import SIGNALS, budget
 from legnext.errors import KINDS, Exit, Failure, exit_code, run_exit_code
 from legnext.job import age_seconds, without_empty
 from legnext.options import Options
+from legnext.settings import redact
 from legnext.task import Task
 
 SCRIPTS = Path(__file__).resolve().parent.parent
@@ -39,7 +40,6 @@ def resume_command(job_id: str, options: Options) -> str:
 
 
 def state_of(task: Task) -> str:
-    """Return which of STATES a task that has ended is in."""
     if task.job and task.job.has_failed:
         return "failed"
     if task.job_id:
@@ -114,7 +114,6 @@ def total_of(tasks: list[Task], options: Options) -> dict[str, Any]:
 
 
 def cost_or_price(task: Task) -> float | None:
-    """Return what a task's job did cost or, while it runs, its price."""
     if task.job and task.job.cost_usd is not None:
         return task.job.cost_usd
     return budget.usd(task.record.get("price_usd")) if task.record else task.price_usd
@@ -147,10 +146,9 @@ class Reporter:
             self._draw("")
             is_read_by_person = sys.stdout and sys.stdout.isatty()
             text = json.dumps(body, indent=2 if is_read_by_person else None)
-            self._is_lost |= not write(sys.stdout, text + "\n")
+            self._is_lost |= not write(sys.stdout, redact(text) + "\n")
 
     def say(self, line: object) -> None:
-        """Write a line to stderr, unless it is to be quiet."""
         if not self.options.quiet:
             self.always_say(line)
 
@@ -159,7 +157,7 @@ class Reporter:
             shown, self._last_line = self._live_line, time.monotonic()
             self._draw("")
             text = "".join(c if c.isprintable() else " " for c in str(line))  # no escape sequences
-            write(sys.stderr, text.encode("ascii", "backslashreplace").decode() + "\n")
+            write(sys.stderr, redact(text).encode("ascii", "backslashreplace").decode() + "\n")
             self._draw(shown)
 
     def say_status(self, task: Task) -> None:

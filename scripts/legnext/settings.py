@@ -1,11 +1,12 @@
 """The environment: the key, where to send it, the user's own limit; which URLs may be opened."""
 
 import contextlib
+import json
 import math
 import os
 import re
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from legnext.errors import Failure
 
@@ -39,6 +40,15 @@ def api_key() -> str:
         if re.match(pattern, key):
             raise Failure("invalid_api_key", f"LEGNEXT_API_KEY is not a key: {why}", hint=hint)
     return key
+
+
+def redact(text: str) -> str:
+    """Hide the key, also as URLs and JSON write it; one of under six characters garbles all."""
+    key = os.environ.get("LEGNEXT_API_KEY", "").strip()
+    if len(key) < 6:
+        return text
+    forms = "|".join(map(re.escape, (key, quote(key, safe=""), json.dumps(key)[1:-1])))
+    return re.sub(forms, "[key]", text, flags=re.IGNORECASE)
 
 
 def daily_limit() -> float | None:

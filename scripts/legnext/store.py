@@ -195,7 +195,6 @@ class Store:
         return None
 
     def foreign_records(self, task: Task) -> list[Record]:
-        """Return the records of the task's prompt that are of another host."""
         return [self.foreign[job_id] for job_id in self._ids_of(task) if job_id in self.foreign]
 
     def _ids_of(self, task: Task) -> set[str]:

@@ -43,7 +43,6 @@ class Task:
 
     @property
     def is_earlier(self) -> bool:
-        """Whether its job was found on record."""
         return bool(self.record)
 
     def set_job(self, job: Job) -> None:
@@ -61,7 +60,6 @@ class Task:
         self.replaces_failed = True
 
     def __str__(self) -> str:
-        """Return how stderr names it."""
         index = "" if self.index is None else f" {self.index}"
         if not self.job_id:
             return f"prompt{index}"
