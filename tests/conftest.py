@@ -1,6 +1,7 @@
 """What holds for the whole suite."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,10 @@ from sandbox import Sandbox, padded
 # Hundreds of processes start: without bytecode on disk each of them would compile everything.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.pop("UV", None)  # the printed `resume` would begin with uv, which may need a network
+# A background job of a shell ignores these, and so would every script that it starts.
+for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 settings.register_profile("suite", deadline=None)  # a busy machine is no fault
 settings.load_profile("suite")
 

@@ -1,0 +1,200 @@
+"""Small conditions on which a promise rests, each once found by turning it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from folder import generate, imagine
+from legnext import budget
+from legnext import records as record_files
+from legnext.api import SUBMIT_SECONDS, with_retry
+from legnext.errors import Failure
+from legnext.job import Job
+from legnext.store import LOCK_SECONDS, Store, merge
+from legnext.submit import Buyer, submit
+from legnext.task import Task
+from running import run
+from sandbox import Fault, Sandbox
+
+JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
+LIMIT = {"LEGNEXT_MAX_USD": "0.08"}
+
+
+def edit_record(directory: Path, **changes: object) -> None:
+    (path,) = directory.glob("*/job.json")
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **changes}))
+
+
+def put_record(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    record = {"job_id": "job-1", "prompt": "a cat", "status": "pending", "host": "h"}
+    (folder / "job.json").write_text(json.dumps(record))
+
+
+class FakeClient:
+    """Gives these answers to submits; raises those that are exceptions."""
+
+    def __init__(self, *answers: Job | Exception) -> None:
+        self.answers = list(answers)
+
+    def submit(self, _prompt: str) -> Job:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def buyer_of(*answers: Job | Exception) -> Buyer:
+    client: Any = FakeClient(*answers)
+    return Buyer(client, Store(None, "h", print), threading.Event(), print)
+
+
+def test_a_bug_while_a_submit_is_out_makes_its_outcome_unknown() -> None:
+    task, buyer = Task(prompt="a cat", approved=True), buyer_of(KeyError("x"))
+    with pytest.raises(Failure, match="KeyError") as error:
+        submit(task, buyer)
+    assert (error.value.type, task.outcome_unknown) == ("submission_unknown", True)
+    assert buyer.stop_reason
+
+
+def test_only_submits_in_a_row_without_a_connection_end_the_buying(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("legnext.submit.backoff_delay", lambda _failures: 0.0)
+    gone = [Failure("network_error", "x", transient=True) for _ in range(3)]
+    buyer = buyer_of(gone[0], Job("job-1", "pending"), *gone[1:])
+    tasks = [Task(prompt=prompt, approved=True) for prompt in ("a", "a", "b", "b")]
+    failures = []
+    for task in tasks:
+        try:
+            submit(task, buyer)
+        except Failure as failure:
+            failures.append(failure.transient)
+    assert failures == [True, True, True]
+    assert buyer.stop_reason == ""
+
+
+@pytest.mark.parametrize(("type_", "tries"), [("server_error", 4), ("rate_limited", 7)])
+def test_a_request_is_tried_four_times_but_a_429_until_time_is_up(type_: str, tries: int) -> None:
+    calls: list[str] = []
+
+    class Stop(threading.Event):
+        def wait(self, _timeout: float | None = None) -> bool:
+            return len(calls) == 7
+
+    def call() -> None:
+        calls.append(type_)
+        raise Failure(type_, "x", transient=True)
+
+    with pytest.raises(Failure):
+        with_retry(call, 1e6, Stop())
+    assert len(calls) == tries
+
+
+def test_the_lock_outlasts_a_submit_which_has_90_seconds() -> None:
+    assert LOCK_SECONDS > SUBMIT_SECONDS >= 90
+
+
+def test_an_id_in_a_chunk_that_breaks_off_is_kept(sandbox: Sandbox) -> None:
+    text = "1000\r\n" + json.dumps({"job_id": JOB_ID, "status": "pending"})
+    chunked = {"Transfer-Encoding": "chunked"}
+    sandbox.faults = [
+        Fault("submit", body=text + " " * len(text), headers=chunked, action="truncate")
+    ]
+    result = run("imagine.py", "a cat", sandbox=sandbox)
+    assert (result.code, result.only.get("job_id")) == (0, JOB_ID)
+
+
+def test_three_times_eight_cents_fit_into_24() -> None:
+    assert budget.affordable([0.08] * 4, 0.24) == 3
+
+
+@pytest.mark.parametrize(("hours", "code"), [(23.9, 4), (24.1, 0)])
+def test_the_daily_limit_looks_back_24_hours(
+    sandbox: Sandbox, tmp_path: Path, hours: float, code: int
+) -> None:
+    imagine(sandbox, tmp_path, "a cat")
+    then = datetime.now(timezone.utc) - timedelta(hours=hours)
+    edit_record(tmp_path, submitted_at=f"{then:%Y-%m-%dT%H:%M:%SZ}")
+    assert imagine(sandbox, tmp_path, "a dog", **LIMIT).code == code
+
+
+def test_a_failed_job_does_not_use_up_the_daily_limit(sandbox: Sandbox, tmp_path: Path) -> None:
+    assert generate(sandbox, tmp_path, "fails-later").code == 5
+    assert imagine(sandbox, tmp_path, "a dog", **LIMIT).code == 0
+
+
+def test_retry_failed_buys_nothing_if_it_cannot_look_first(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    assert generate(sandbox, tmp_path, "fails-later").code == 5
+    sandbox.faults = [Fault("job", status=402, body={"message": "x"}, times=None)]
+    generate(sandbox, tmp_path, "fails-later", "--retry-failed", "--max-wait", "0.5")
+    assert sandbox.posts == 1
+
+
+def test_a_final_status_is_not_replaced_by_an_earlier_one() -> None:
+    old = {"job_id": "job-1", "status": "completed"}
+    assert merge(old, {"job_id": "job-1", "status": "processing"}) == old
+
+
+def test_one_listing_that_missed_a_folder_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_record(tmp_path / "a")
+    empty: list[Any] = [(set(), [])]
+    real = record_files.list_directory
+    monkeypatch.setattr(record_files, "list_directory", lambda d: empty.pop() if empty else real(d))
+    store = Store(tmp_path, "h", print)
+    store.read()
+    assert "job-1" in store.records
+
+
+def test_a_folder_that_gets_its_record_later_is_read_then(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    store = Store(tmp_path, "h", print)
+    store.read()
+    put_record(tmp_path / "a")
+    store.read()
+    assert "job-1" in store.records
+
+
+def test_an_unknown_outcome_at_another_host_does_not_count(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    sandbox.faults = [Fault("submit", action="close")]
+    assert imagine(sandbox, tmp_path, "a cat").code == 7
+    (path,) = tmp_path.glob("submit-*.json")
+    line, rest = path.read_text().split("\n", 1)
+    path.write_text(json.dumps({**json.loads(line), "host": "api.legnext.ai"}) + "\n" + rest)
+    assert (imagine(sandbox, tmp_path, "a cat").code, sandbox.posts) == (0, 2)
+
+
+def test_a_job_that_did_not_fail_answers_first(sandbox: Sandbox, tmp_path: Path) -> None:
+    first = imagine(sandbox, tmp_path, "a cat").only["job_id"]
+    edit_record(tmp_path, status="failed", submitted_at="2026-01-02T03:04:05Z")
+    imagine(sandbox, tmp_path, "a cat", "--again")
+    result = generate(sandbox, tmp_path, "a cat")
+    assert (result.code, sandbox.posts) == (0, 2)
+    assert result.only["job_id"] != first
+
+
+def test_a_failure_long_past_is_not_why_a_wait_ended(sandbox: Sandbox) -> None:
+    sandbox.service_time, sandbox.faults = 1e6, [Fault("job", status=500)]
+    words = ("a cat", "--initial-wait", "0", "--interval", "0.1", "--max-wait", "1")
+    assert run("generate_and_wait.py", *words, sandbox=sandbox).error["type"] == "timeout"
+
+
+def test_the_known_urls_serve_if_the_api_has_lost_them(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.faults = [Fault("image", status=403, times=None)]
+    assert generate(sandbox, tmp_path, "a cat").code == 6
+    body = {"job_id": next(iter(sandbox.jobs)), "status": "completed", "output": {"image_urls": []}}
+    sandbox.faults = [Fault("job", body=body, times=None)]
+    again = generate(sandbox, tmp_path, "a cat", "--max-wait", "0.5")
+    assert (again.code, len(again.only["files"]["images"])) == (0, 4)
