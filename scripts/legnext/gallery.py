@@ -43,7 +43,7 @@ class Html(str):
 def write(folder: Path, jobs: Iterable[Job]) -> None:
     """Write FOLDER/gallery.html, whole or not at all. Safe to use from threads. Raises OSError.
 
-    A job is its record, `folder` (name), `pictures` (file name or None by "grid", "1", …), `urls`,
+    A job is its record, `folder` (name), `pictures` (file name or None by "grid", "1"), `urls`,
     `resume` (shell command or None), `downloaded` (what is missing now was deleted by a person).
     """
     partial = folder / f".{NAME}.{os.getpid()}.part"

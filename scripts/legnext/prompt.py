@@ -1,9 +1,9 @@
 """Check a Midjourney prompt, and price it, before it is sent. Pure functions, in linear time.
 
 Only `clean` changes a prompt; the caller rewrites. An error is a mistake that would be billed as
-something else (`—ar 16:9`), what one job cannot carry, a value that Midjourney's own pages plainly
-exclude, or a picture that it cannot fetch. All else is a warning: to refuse what Midjourney would
-have drawn as meant is the worst fault.
+something else (`—ar 16:9`), what one job cannot carry, a value that Midjourney's own pages
+plainly exclude, or a picture that it cannot fetch. All else is a warning: to refuse what
+Midjourney would have drawn as meant is the worst fault.
 """
 
 import re
