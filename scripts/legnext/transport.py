@@ -14,7 +14,6 @@ requests: Any = None  # imported when it is needed: --help and --dry-run work wi
 def new_session() -> Any:
     """Return a requests.Session. Raises Failure `missing_dependency`."""
     global requests  # noqa: PLW0603
-    gc.disable()  # what an import allocates lives on; searching it for garbage takes 8 ms
     try:
         import requests  # noqa: PLC0415
     except ImportError as error:
