@@ -14,7 +14,7 @@ import legnext
 
 legnext.note_signals()
 
-from legnext import cli
+from legnext import cli, workflow
 
 COMMAND = "uv run scripts/generate_and_wait.py"
 PARSER = cli.Parser(
@@ -27,4 +27,4 @@ PARSER = cli.Parser(
 PARSER.add_argument("prompt", metavar="PROMPT", nargs="?", help=cli.PROMPT)
 
 if __name__ == "__main__":
-    cli.main(PARSER, cli.generate)
+    cli.main(PARSER, workflow.generate)

@@ -14,7 +14,7 @@ import legnext
 
 legnext.note_signals()
 
-from legnext import cli
+from legnext import cli, workflow
 
 PARSER = cli.Parser(
     __doc__,
@@ -26,4 +26,4 @@ PARSER = cli.Parser(
 PARSER.add_argument("prompt", metavar="PROMPT", help=cli.PROMPT)
 
 if __name__ == "__main__":
-    cli.main(PARSER, cli.imagine)
+    cli.main(PARSER, workflow.buy)

@@ -22,7 +22,7 @@ from unittest import mock
 
 if POSSIBLE := os.name == "posix":
     _SERVER = multiprocessing.get_context("forkserver")
-    _SERVER.set_forkserver_preload(["requests", "legnext.cli"])
+    _SERVER.set_forkserver_preload(["requests", "legnext.cli", "legnext.workflow"])
 PATH = {"PYTHONPATH": str(Path(__file__).parents[1] / "scripts")}
 
 

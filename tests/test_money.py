@@ -104,7 +104,7 @@ def test_a_dry_run_says_what_would_become_of_each_prompt_and_the_total_first(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     sandbox.faults.append(Fault("submit", action="close", skip=2))
-    generate(sandbox, tmp_path, ["a dog", "fails-later", "a fox"])
+    generate(sandbox, tmp_path, ["a dog", "fails-later", "a fox"], "--concurrency", "1")
     before, requests = sorted(tmp_path.rglob("*")), len(sandbox.requests)
     prompts = ["a cat", "a dog", "fails-later", "a fox", "a cat —ar 16:9", "a dog", "a hen --turbo"]
     result = generate(sandbox, tmp_path, prompts, "--dry-run", LEGNEXT_API_KEY="")

@@ -1,9 +1,7 @@
-"""The command line: flags, prompts (argument, stdin or file), signals, the exit code."""
+"""The command line: flags, signals, the exit code."""
 
 import argparse
-import codecs
 import difflib
-import json
 import os
 import re
 import shlex
@@ -16,13 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from legnext import SIGNALS, __version__, received_signals, workflow
-from legnext.errors import EXIT_CODES, Exit, Failure
-from legnext.finish import attempt
+from legnext import SIGNALS, __version__, received_signals
+from legnext.errors import EXIT_CODES, Exit, Failure, attempt
 from legnext.options import Options
 from legnext.parameters import BY_NAME, PICTURE_SUFFIXES
-from legnext.plan import Prompts
-from legnext.prompt import why_impossible
 from legnext.report import Reporter, write
 from legnext.settings import parse_usd
 
@@ -31,14 +26,6 @@ MAX_CONCURRENCY = 64
 SUBMIT_GRACE_SECONDS = 5.0  # for the answer to a submit that is out when a signal comes
 GRACE_SECONDS = 0.5  # for everything else
 LAST_SECONDS = 10.0  # for all of it: writing may take forever if nobody reads stdout
-OTHER_KINDS = {  # lines of a file that is no list of prompts
-    r"\{\\rtf": "RTF",
-    r"(?i)<(!doctype|html|\?xml)": "HTML",
-    r"---\s*$": "Markdown with front matter or a rule",
-    r"```|~~~": "Markdown with a code fence",
-    r"\[\s*([\"\[{]|$)": "one JSON document",
-}
-
 Work = Callable[[Reporter], None]
 
 
@@ -144,76 +131,6 @@ class Parser(argparse.ArgumentParser):
         parts = [word for word in argv if word in (options.prompt, "--version", *extra)]
         hint = f"Put the whole prompt in quotes, as one argument: {shlex.quote(' '.join(parts))}."
         return Failure("usage", "the prompt is not in quotes", hint=hint)
-
-
-def read_prompts(options: Options) -> Prompts:
-    """Return each prompt with the name of its folder, "" if it has none. Raises Failure."""
-    prompt, path = options.prompt, options.prompts_file
-    if path is not None and prompt is None:
-        return parse_prompts(read_text(path))
-    if path is not None or prompt is None:
-        raise Failure("usage", "give either one PROMPT, in quotes, or --prompts-file FILE")
-    if prompt != "-" and os.path.isfile(prompt):
-        hint = "For the prompts in a file: generate_and_wait.py --prompts-file FILE."
-        raise Failure("usage", f"{prompt!r} is a file, not a prompt", hint=hint)
-    return [(read_text("-") if prompt == "-" else prompt, "")]
-
-
-def imagine(reporter: Reporter) -> None:
-    workflow.buy(read_prompts(reporter.options), reporter)
-
-
-def generate(reporter: Reporter) -> None:
-    """Make the pictures of one prompt, or of each prompt in a file. Raises Failure."""
-    reporter.options.wait = True
-    imagine(reporter)
-
-
-def parse_prompts(text: str) -> Prompts:
-    """Return (prompt, name) for each line of a prompts file. Raises Failure."""
-    lines = enumerate(re.split("\r\n|\r|\n", text), 1)
-    stripped = [(n, line.strip(" \t\ufeff")) for n, line in lines]
-    numbered = [(n, line) for n, line in stripped if line and not line.startswith("#")]
-    for n, line in numbered:
-        if why := why_impossible(line, len(line)):  # a control character
-            raise not_a_list(n, why)
-        for pattern, kind in OTHER_KINDS.items():
-            if re.match(pattern, line):
-                raise not_a_list(n, f"this looks like {kind}")
-    if not numbered:
-        raise Failure("usage", "the prompts file has no prompt in it")
-    if numbered[0][1].startswith("{"):
-        return [parse_json_line(n, line) for n, line in numbered]
-    return [(line, "") for _, line in numbered]
-
-
-def parse_json_line(n: int, line: str) -> tuple[str, str]:
-    try:
-        body = json.loads(line)
-        prompt, name = body["prompt"], body.get("name", "")
-        if isinstance(prompt, str) and isinstance(name, str):
-            return prompt, name
-    except (ValueError, RecursionError, TypeError, KeyError):
-        pass
-    raise not_a_list(n, 'not {"prompt": "…", "name": "…"} as the first line says')
-
-
-def not_a_list(n: int, why: str) -> Failure:
-    hint = "Write one prompt per line, as plain text in UTF-8."
-    return Failure("invalid_prompt", f"line {n} of the input: {why}", hint=hint)
-
-
-def read_text(path: str) -> str:
-    """Return a file, or stdin (-): UTF-8, or UTF-16 with a byte order mark. Raises Failure."""
-    try:
-        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except (OSError, ValueError, AttributeError) as error:  # AttributeError: sys.stdin is None
-        raise Failure("file_error", f"the input cannot be read: {error}") from None
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return content.decode("utf-16" if wide else "utf-8")
-    except UnicodeDecodeError as error:
-        raise not_a_list(content.count(b"\n", 0, error.start) + 1, "not UTF-8") from None
 
 
 def main(parser: Parser, work: Work) -> NoReturn:

@@ -4,6 +4,7 @@ Once a job id is known, every failure is exit 6, because to submit again costs m
 that failed itself (5) and a signal are different.
 """
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -137,3 +138,11 @@ def as_failure(error: Exception) -> Failure:
         return error
     words = f"{type(error).__name__}: {error}"
     return Failure("file_error" if isinstance(error, OSError) else "api_error", words)
+
+
+def attempt(step: Callable[..., object], *args: object) -> Failure | None:
+    try:
+        step(*args)
+    except Exception as error:  # noqa: BLE001 - a bug of ours must not hide a job
+        return as_failure(error)
+    return None

@@ -4,7 +4,6 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from legnext import gallery
 from legnext.api import Client
 from legnext.download import Downloader, describe_files, pictures_in
-from legnext.errors import Failure, as_failure
+from legnext.errors import Failure, attempt
 from legnext.job import NORMAL_IMAGES, Job, recorded_job, without_empty
 from legnext.report import Reporter, resume_command
 from legnext.store import Store
@@ -46,14 +45,6 @@ class Run:
         """Say whether all pictures have been on disk: only jobs by their ids get them again."""
         record = self.store.records.get(task.job_id, {})
         return bool(record.get("downloaded")) and not self.reporter.options.job_ids
-
-
-def attempt(step: Callable[..., object], *args: object) -> Failure | None:
-    try:
-        step(*args)
-    except Exception as error:  # noqa: BLE001 - a bug of ours must not hide a job
-        return as_failure(error)
-    return None
 
 
 def finish(task: Task, run: Run) -> None:

@@ -1,7 +1,10 @@
-"""Before anything is bought: prompts checked, matched with records, priced, within every limit."""
+"""Before anything is bought: prompts read, checked, matched with records, priced, approved."""
 
+import codecs
+import json
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,13 @@ from legnext.task import Task
 MAX_CHARACTERS = 8192
 EXPIRY_SECONDS = 7 * 86_400.0  # URLs of pictures are kept 7 to 30 days
 Prompts = list[tuple[str, str]]  # and the names of their folders, "" for none
+OTHER_KINDS = {  # lines of a file that is no list of prompts
+    r"\{\\rtf": "RTF",
+    r"(?i)<(!doctype|html|\?xml)": "HTML",
+    r"---\s*$": "Markdown with front matter or a rule",
+    r"```|~~~": "Markdown with a code fence",
+    r"\[\s*([\"\[{]|$)": "one JSON document",
+}
 SUBMIT, PICK_UP, REPORT_FAILED, ASK = WOULD = ("submit", "pick_up", "report_failed", "ask")
 
 
@@ -34,6 +44,66 @@ class Plan:
     would: dict[Task, str]  # one of WOULD for each of the others
     wanted: list[Task]  # those to buy
     block: Block | None  # why nothing may be bought
+
+
+def read_prompts(options: Options) -> Prompts:
+    """Return each prompt with the name of its folder, "" if it has none. Raises Failure."""
+    prompt, path = options.prompt, options.prompts_file
+    if path is not None and prompt is None:
+        return parse_prompts(read_text(path))
+    if path is not None or prompt is None:
+        raise Failure("usage", "give either one PROMPT, in quotes, or --prompts-file FILE")
+    if prompt != "-" and os.path.isfile(prompt):
+        hint = "For the prompts in a file: generate_and_wait.py --prompts-file FILE."
+        raise Failure("usage", f"{prompt!r} is a file, not a prompt", hint=hint)
+    return [(read_text("-") if prompt == "-" else prompt, "")]
+
+
+def parse_prompts(text: str) -> Prompts:
+    """Return (prompt, name) for each line of a prompts file. Raises Failure."""
+    lines = enumerate(re.split("\r\n|\r|\n", text), 1)
+    stripped = [(n, line.strip(" \t\ufeff")) for n, line in lines]
+    numbered = [(n, line) for n, line in stripped if line and not line.startswith("#")]
+    for n, line in numbered:
+        if why := prompt.why_impossible(line, len(line)):  # a control character
+            raise not_a_list(n, why)
+        for pattern, kind in OTHER_KINDS.items():
+            if re.match(pattern, line):
+                raise not_a_list(n, f"this looks like {kind}")
+    if not numbered:
+        raise Failure("usage", "the prompts file has no prompt in it")
+    if numbered[0][1].startswith("{"):
+        return [parse_json_line(n, line) for n, line in numbered]
+    return [(line, "") for _, line in numbered]
+
+
+def parse_json_line(n: int, line: str) -> tuple[str, str]:
+    try:
+        body = json.loads(line)
+        prompt, name = body["prompt"], body.get("name", "")
+        if isinstance(prompt, str) and isinstance(name, str):
+            return prompt, name
+    except (ValueError, RecursionError, TypeError, KeyError):
+        pass
+    raise not_a_list(n, 'not {"prompt": "…", "name": "…"} as the first line says')
+
+
+def not_a_list(n: int, why: str) -> Failure:
+    hint = "Write one prompt per line, as plain text in UTF-8."
+    return Failure("invalid_prompt", f"line {n} of the input: {why}", hint=hint)
+
+
+def read_text(path: str) -> str:
+    """Return a file, or stdin (-): UTF-8, or UTF-16 with a byte order mark. Raises Failure."""
+    try:
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except (OSError, ValueError, AttributeError) as error:  # AttributeError: sys.stdin is None
+        raise Failure("file_error", f"the input cannot be read: {error}") from None
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if wide else "utf-8")
+    except UnicodeDecodeError as error:
+        raise not_a_list(content.count(b"\n", 0, error.start) + 1, "not UTF-8") from None
 
 
 def make_plan(options: Options, prompts: Prompts, store: Store) -> Plan:

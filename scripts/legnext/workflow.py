@@ -15,10 +15,10 @@ from legnext import budget
 from legnext.api import RETRY_SECONDS, Client, backoff_delay, with_retry
 from legnext.budget import Block
 from legnext.download import Downloader
-from legnext.errors import Failure
-from legnext.finish import Run, attempt, end, finish, write_page
+from legnext.errors import Failure, attempt
+from legnext.finish import Run, end, finish, write_page
 from legnext.job import A_JOB_ID, is_job_id
-from legnext.plan import SUBMIT, Prompts, make_plan, show_plan
+from legnext.plan import SUBMIT, make_plan, read_prompts, show_plan
 from legnext.report import Reporter
 from legnext.settings import LOCAL, base_url, host_of
 from legnext.store import Store
@@ -57,9 +57,16 @@ def new_run(reporter: Reporter) -> Run:
     return Run(Client(base_url(), log), store, reporter.stop, reporter, downloader)
 
 
-def buy(prompts: Prompts, reporter: Reporter) -> None:
-    """Make pictures; or only submit them, or plan them (--dry-run). Raises Failure."""
-    run, options = new_run(reporter), reporter.options
+def generate(reporter: Reporter) -> None:
+    """Make the pictures of one prompt, or of each prompt in a file. Raises Failure."""
+    reporter.options.wait = True
+    buy(reporter)
+
+
+def buy(reporter: Reporter) -> None:
+    """Submit prompts, and wait for their pictures if asked to; or show the plan. Raises Failure."""
+    options = reporter.options
+    prompts, run = read_prompts(options), new_run(reporter)
     plan = make_plan(options, prompts, run.store)
     if options.dry_run:
         show_plan(plan, reporter)

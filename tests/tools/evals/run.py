@@ -51,6 +51,10 @@ from sandbox import Fault, Sandbox
 HERE = Path(__file__).resolve().parent
 Task = Mapping[str, Any]
 SKILLS = (".agents/skills", ".claude/skills")  # one of them is read by most hosts
+REHEARSAL = """
+
+(A rehearsal: the service is a local sandbox. Treat its pictures as what the prompts ask for, and \
+its money as real. Nobody answers: if you would ask, end with that question.)"""
 SERVICE_SECONDS = 4.0  # that a job takes, if the task does not say
 
 
@@ -66,6 +70,7 @@ def evaluate(task: Task, command: str, limit: float, keep: bool) -> dict[str, An
             sandbox.requests.clear()
             sandbox.faults += [Fault(**fault) for fault in check.get("faults", [])]
         wish = task["prompt"].replace("{job_id}", ids[-1] if ids else "")
+        wish += REHEARSAL
         answer, wrong = ask(command, wish, home, {**env, **check.get("env", {})}, limit)
         wrong += judge(check, sandbox, home, answer)
         line = {"id": task["id"], "passed": not wrong, "posts": sandbox.posts, "failed": wrong}
