@@ -28,4 +28,4 @@ HELP = "ids of jobs; without one: all jobs in --output-dir"
 PARSER.add_argument("job_ids", metavar="JOB_ID", nargs="*", help=HELP)
 
 if __name__ == "__main__":
-    cli.main(PARSER, workflow.follow)
+    cli.main(PARSER, workflow.run_jobs)

@@ -26,4 +26,4 @@ PARSER = cli.Parser(
 PARSER.add_argument("prompt", metavar="PROMPT", help=cli.PROMPT)
 
 if __name__ == "__main__":
-    cli.main(PARSER, workflow.buy)
+    cli.main(PARSER, workflow.run_prompts)

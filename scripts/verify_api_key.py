@@ -36,11 +36,11 @@ def verify(reporter: Reporter) -> None:
         account = with_retry(client.balance, RETRY_SECONDS, reporter.stop)
     except Failure as failure:
         code = exit_code(failure.type)
-        if code in (Exit.MONEY, Exit.PROMPT):  # 402, 403: not about the key, and will not pass
+        if code in (Exit.MONEY, Exit.REFUSED):  # 402, 403: not about the key, and will not pass
             failure.type = "invalid_request"
-        reporter.show({"valid": False if code == Exit.KEY else None}, failure)
+        reporter.print_json({"valid": False if code == Exit.KEY else None}, failure)
     else:
-        reporter.show({"valid": True, **account})
+        reporter.print_json({"valid": True, **account})
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import uuid
 from collections.abc import Callable
@@ -122,6 +123,31 @@ def test_a_job_that_timed_out_keeps_its_slot(sandbox: Sandbox, tmp_path: Path) -
     assert (batch(sandbox, CATS, *flags).code, sandbox.posts) == (0, 5)
 
 
+def test_a_stuck_job_hides_neither_what_is_finished_nor_what_is_unknown(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    flags = ("--max-wait", "0.3", "--concurrency", "1", "--output-dir", str(tmp_path))
+    batch(sandbox, ["finished"], *flags)
+    sandbox.service_time = NEVER
+    batch(sandbox, ["stuck"], *flags)
+    sandbox.faults = [Fault("submit", action="close")]
+    assert batch(sandbox, ["lost"], *flags).code == 7
+    prompts = ["stuck", "also stuck", "lost", "finished"]
+    result = batch(sandbox, prompts, *flags)
+    assert types(result) == ["timeout", "not_submitted", "submission_unknown", ""]
+    assert (result.code, total(result)["unknown"]) == (7, 1)
+    refused = batch(sandbox, [*prompts, "a cat --ar 1.5:1"], *flags)
+    assert (refused.code, refused.objects[-1]["total"]["unknown"]) == (2, 1)
+    sandbox.requests.clear()
+    sandbox.faults = [Fault("balance", action="stall")]
+    with start(sandbox, prompts, *flags) as running:
+        sandbox.wait_for("balance")
+        running.process.send_signal(signal.SIGTERM)
+        stopped = running.end()
+    (lost,) = [body for body in stopped.objects if body.get("prompt") == "lost"]
+    assert (lost["status"], lost["price_usd"]) == ("unknown", 0.08), "never: nothing was charged"
+
+
 def test_jobs_that_the_api_has_forgotten_keep_no_slot(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.service_time = NEVER
     flags = ("--max-wait", "0.2", "--output-dir", str(tmp_path))
@@ -184,16 +210,17 @@ def test_three_submits_without_a_connection_are_enough(sandbox: Sandbox, tmp_pat
 
 def test_get_task_without_an_id_lists_all_oldest_first(sandbox: Sandbox, tmp_path: Path) -> None:
     flags = ("--output-dir", str(tmp_path))
-    for day, body in enumerate(lines(batch(sandbox, CATS[:3], *flags))):
+    for day, body in enumerate(lines(batch(sandbox, [*CATS[:2], "fails-later"], *flags))):
         path = Path(body["dir"], "job.json")
         record = json.loads(path.read_bytes()) | {"submitted_at": f"2025-01-0{9 - day}T00:00:00Z"}
         path.write_text(json.dumps(record), encoding="utf-8")
     seen = len(sandbox.requests)
     result = run("get_task.py", *flags, env={"LEGNEXT_BASE_URL": sandbox.url})
-    assert [body["prompt"] for body in lines(result)] == ["cat 2", "cat 1", "cat 0"]
+    assert [body["prompt"] for body in lines(result)] == ["fails-later", "cat 1", "cat 0"]
     found = total(result)
-    assert (found["spent_usd"], found["completed"], result.code) == (0.24, 3, 0)
-    assert len(sandbox.requests) == seen, "complete jobs need no request, and no key"
+    assert (found["spent_usd"], found["completed"], found["failed"]) == (0.16, 2, 1)
+    assert (result.code, types(result)[0]) == (5, "job_failed")
+    assert len(sandbox.requests) == seen, "what is over needs no request, and no key"
 
 
 def test_without_a_key_what_is_on_record_is_reported(sandbox: Sandbox, tmp_path: Path) -> None:

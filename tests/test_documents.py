@@ -110,12 +110,12 @@ def test_all_that_can_be_printed_is_in_a_table(sandbox: Sandbox, tmp_path: Path)
 def test_prices_are_those_of_the_table_and_examples_pass_the_check(page: str) -> None:
     pattern = r"`(a cat[^`]*|--[^`]+)` (?:\| |\d+ \()?(0\.\d\d|null)"
     for words, usd in (quoted := re.findall(pattern, text(page))):
-        points = prompt.price(words if words[0] == "a" else f"a cat {words}")
+        points = prompt.price_points(words if words[0] == "a" else f"a cat {words}")
         assert usd == ("null" if points is None else f"{points / 1000:.2f}"), words
     assert page != PROMPTING or len(quoted) >= 8
     amounts = {round(float(usd) * 1000) for usd in find(r"(\d\.\d\d) USD", page)}
-    sums = range(0, 9000, prompt.price("a cat") or 0)
-    assert amounts <= {*sums, prompt.price("a cat --v 8.2 --hd")}
+    sums = range(0, 9000, prompt.price_points("a cat") or 0)
+    assert amounts <= {*sums, prompt.price_points("a cat --v 8.2 --hd")}
     assert not any(map(prompt.check, "".join(blocks(page, "text")).splitlines()))
 
 

@@ -116,6 +116,10 @@ def test_a_dry_run_says_what_would_become_of_each_prompt_and_the_total_first(
     assert [lines[number]["price_usd"] for number in (0, 5, 6)] == [0.08, 0.08, 0.16]
     assert (result.code, lines[4]["error"]["type"]) == (2, "invalid_prompt")
     assert (sorted(tmp_path.rglob("*")), len(sandbox.requests)) == (before, requests)
+    retry = generate(sandbox, tmp_path, prompts[:1], "--dry-run", "--budget", "0")
+    assert retry.code == 4
+    refused = generate(sandbox, tmp_path, prompts, "--dry-run", "--budget", "0")
+    assert refused.code == 2, "a run would end with that too"
     draft = generate(sandbox, tmp_path, NO_PRICE, "--dry-run")
     assert (draft.code, draft.only["price_usd"]) == (0, None), "never a guess"
 

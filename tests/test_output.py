@@ -123,9 +123,10 @@ def test_a_terminal_may_have_a_live_line(term: str, live: bool, sandbox: Sandbox
     assert ("\r" in shown, "\x1b" in shown) == (live, live)
 
 
-def test_the_id_is_on_stderr_as_soon_as_it_is_known(sandbox: Sandbox) -> None:
-    sandbox.service_time = NEVER
-    with Running(*GENERATE, sandbox=sandbox) as running:
+def test_the_id_is_on_stderr_as_soon_as_it_is_known(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.service_time, words = NEVER, (*GENERATE, "--output-dir", str(tmp_path))
+    run(*words, "--max-wait", "0", sandbox=sandbox)  # so also that of a job on record
+    with Running(*words, sandbox=sandbox) as running:
         running.wait_for("\n")
         sandbox.finish()
         lines = running.end().stderr.splitlines()

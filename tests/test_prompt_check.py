@@ -215,7 +215,7 @@ PRICES = [
     ("flags", "points"), [(each, points) for points, many in PRICES for each in many.split(" | ")]
 )
 def test_the_price_is_the_documented_one_or_not_known(flags: str, points: int | None) -> None:
-    assert prompt.price(f"an otter {flags}") == points
+    assert prompt.price_points(f"an otter {flags}") == points
 
 
 SCRAPS = [f" --{name} " for name in parameters.BY_NAME]
@@ -227,7 +227,7 @@ PROMPTS = st.lists(st.sampled_from(SCRAPS) | st.text(max_size=8), max_size=60).m
 def test_the_check_never_raises_and_each_finding_has_words_and_advice(text: str) -> None:
     cleaned, _ = prompt.clean(text)
     assert prompt.clean(cleaned)[0] == cleaned or "\\" in text
-    assert prompt.price(cleaned) in (None, 80, 120, 160)
+    assert prompt.price_points(cleaned) in (None, 80, 120, 160)
     assert all(word in cleaned for word in prompt.references(cleaned))
     assert all(finding.words and finding.advice for finding in prompt.check(cleaned))
 
@@ -276,4 +276,4 @@ def test_the_page_quotes_prices_and_findings_as_they_are() -> None:
         if cell in ("error", "warning"):
             assert any(third in each for each in found(text, cell)), text
         else:
-            assert str(prompt.price(text)) == cell.replace("not documented", "None"), text
+            assert str(prompt.price_points(text)) == cell.replace("not documented", "None"), text

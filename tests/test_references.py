@@ -27,9 +27,9 @@ def url_of(picture: Path) -> str:
     return url
 
 
-def planned(sandbox: Sandbox, prompt: str) -> Any:
+def planned(sandbox: Sandbox, prompt: str, cwd: Path | None = None) -> Any:
     env = {"LEGNEXT_BASE_URL": sandbox.url}
-    return run("imagine.py", prompt, "--dry-run", env=env)
+    return run("imagine.py", prompt, "--dry-run", env=env, cwd=cwd)
 
 
 @pytest.mark.parametrize("name", ["2.png", "grid.png"])
@@ -67,6 +67,12 @@ def test_the_same_command_is_known_also_when_the_picture_is_gone(
         again = run(*words, prompt, sandbox=sandbox, cwd=cwd).only
         assert (again["job_id"], again["earlier"]) == (first["job_id"], True)
     assert sandbox.posts == 2
+
+
+def test_a_url_that_makes_a_prompt_too_long_is_refused(sandbox: Sandbox, cat: Path) -> None:
+    typed = " --sref 2.png"
+    result = planned(sandbox, "d" * (8192 - len(typed)) + typed, cwd=cat)
+    assert (result.code, result.error["type"]) == (2, "invalid_prompt")
 
 
 def test_an_equal_name_in_another_folder_is_another_picture(sandbox: Sandbox, cat: Path) -> None:

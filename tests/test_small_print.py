@@ -87,6 +87,14 @@ def test_a_failed_job_does_not_use_up_the_daily_limit(sandbox: Sandbox, tmp_path
     assert imagine(sandbox, tmp_path, "a dog", **LIMIT).code == 0
 
 
+def test_a_dry_run_knows_a_retry_of_unknown_outcome(sandbox: Sandbox, tmp_path: Path) -> None:
+    generate(sandbox, tmp_path, "fails-later")
+    sandbox.faults.append(Fault("submit", action="close"))
+    assert generate(sandbox, tmp_path, "fails-later", "--retry-failed").code == 7
+    plan = generate(sandbox, tmp_path, "fails-later", "--retry-failed", "--dry-run")
+    assert (plan.only["would"], plan.code) == ("ask", 0)
+
+
 def test_retry_failed_buys_nothing_if_it_cannot_look_first(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -109,16 +117,16 @@ def test_one_listing_that_missed_a_folder_is_not_believed(
     real = record_files.list_directory
     monkeypatch.setattr(record_files, "list_directory", lambda d: empty.pop() if empty else real(d))
     store = Store(tmp_path, "h", print)
-    store.read()
+    store.refresh()
     assert "job-1" in store.records
 
 
 def test_a_folder_that_gets_its_record_later_is_read_then(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     store = Store(tmp_path, "h", print)
-    store.read()
+    store.refresh()
     put_record(tmp_path / "a")
-    store.read()
+    store.refresh()
     assert "job-1" in store.records
 
 

@@ -48,6 +48,7 @@ def goes_on(sandbox: Sandbox, words: tuple[str, ...], jobs: int = 1) -> None:
 
 LATER = {"Retry-After": "30"}
 HALF = Fault("image", body=SMALL[:99], headers={"Content-Length": "5000"}, times=None)
+SECOND = Fault("image", action="stall", skip=1, times=None)
 PHASES: dict[str, tuple[Fault, Route, int, bool]] = {  # what it begins with; whether there is a job
     "before the submit": (Fault("balance", action="stall"), "balance", 1, False),
     "before the next try": (Fault("submit", status=429, headers=LATER), "submit", 1, False),
@@ -55,6 +56,7 @@ PHASES: dict[str, tuple[Fault, Route, int, bool]] = {  # what it begins with; wh
     "in a status check": (Fault("job", action="stall"), "job", 1, True),
     "in a download": (Fault("image", action="stall", times=None), "image", 1, True),
     "in half a picture": (HALF, "image", 1, True),
+    "in the second picture": (SECOND, "image", 2, True),
 }
 
 
@@ -70,8 +72,9 @@ def test_a_stopped_run_reports_its_job(phase: str, sandbox: Sandbox, tmp_path: P
     assert body.get("job_id", "") == next(iter(sandbox.jobs), "")
     assert ("resume" in body, len(sandbox.jobs)) == (is_bought, int(is_bought))
     assert route != "image" or len(body["output"]["image_urls"]) == 4
+    assert ("files" in body) == (phase == "in the second picture")
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert left - {"gallery.html"} == ({"job.json"} if is_bought else set())
+    assert left - {"gallery.html", "grid.png"} == ({"job.json"} if is_bought else set())
     goes_on(sandbox, words)
 
 

@@ -24,9 +24,8 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from legnext import transport
-from legnext.budget import usd
 from legnext.errors import Failure
-from legnext.job import JOB_ID, MODERATION, Job, error_words, mapping, parse_job
+from legnext.job import JOB_ID, MODERATION, Job, error_words, mapping, parse_job, usd
 from legnext.settings import api_key, redact
 
 SUBMIT_PATH = "/api/v1/diffusion"
@@ -36,7 +35,7 @@ BALANCE_SECONDS = 5.0  # for the check before a submit
 GET_SECONDS, MIN_GET_SECONDS = 15.0, 5.0  # the latter even if less is left
 RETRY_SECONDS = 20.0  # how long a single request is tried again
 MAX_TRIES, MAX_PAUSE = 4, 30.0
-MAX_BYTES = 4_000_000  # a real answer has a few KB
+MAX_ANSWER_BYTES = 4_000_000  # a real answer has a few KB
 CHUNK = 16  # urllib3 drops the piece in which a body breaks off
 JOB_ID_FIELD = re.compile(rf'"job_id"\s*:\s*"({JOB_ID.pattern})"')
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -124,7 +123,7 @@ class Exchange:
                 self.headers, self.status = response.headers, response.status_code
                 for chunk in response.raw.stream(CHUNK, decode_content=False):
                     self.content += chunk
-                    if len(self.content) > MAX_BYTES:
+                    if len(self.content) > MAX_ANSWER_BYTES:
                         raise ValueError("the answer is too large")
         except Exception as error:  # noqa: BLE001 - OSError, ValueError and urllib3's own too
             self.error = error
@@ -160,7 +159,7 @@ def read_answer(exchange: Exchange) -> Answer:
 def parse_body(content: bytes) -> tuple[str, object]:
     """Return a body as text and as JSON, or None, both without the key."""
     with contextlib.suppress(zlib.error):  # packed although we asked for "identity"
-        content = zlib.decompressobj(47).decompress(content, MAX_BYTES)
+        content = zlib.decompressobj(47).decompress(content, MAX_ANSWER_BYTES)
     text = content.decode("utf-8", "replace")
     with contextlib.suppress(ValueError, RecursionError):
         # Twice through JSON: no escape hides the key, no lone surrogate and no NaN is left.

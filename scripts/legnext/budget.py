@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from legnext.errors import Failure
-from legnext.job import age_seconds, is_number, recorded_job
+from legnext.job import age_seconds, recorded_job, usd
 
 DAY_SECONDS = 86_400.0
 ROUNDING = 1e-6  # three times 0.08 is not 0.24
@@ -70,7 +70,3 @@ def spent_today(jobs: Iterable[dict[str, Any]], submits: Iterable[dict[str, Any]
         if age is not None and age < DAY_SECONDS:
             spent += (usd(record.get("price_usd")) or 0.0) if cost is None else cost
     return round(spent, 3)
-
-
-def usd(value: object) -> float | None:
-    return float(value) if is_number(value) else None

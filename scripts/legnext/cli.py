@@ -149,13 +149,13 @@ def run(parser: Parser, work: Work) -> NoReturn:
     if "-h" in argv or "--help" in argv:
         os._exit(Exit.DONE if write(sys.stdout, parser.format_help()) else Exit.RETRY)
     if argv == ["--version"]:
-        reporter.show({"version": __version__})
-        os._exit(reporter.finish())
+        reporter.print_json({"version": __version__})
+        os._exit(reporter.print_total())
     try:
         reporter = Reporter(parser.parse(argv))
     except Failure as failure:
-        reporter.show({}, failure)
-        os._exit(reporter.finish())
+        reporter.print_json({}, failure)
+        os._exit(reporter.print_total())
     result = futures.ThreadPoolExecutor(1).submit(attempt, work, reporter)
     while not result.done() and not received_signals:
         futures.wait([result], timeout=0.1)
@@ -165,8 +165,8 @@ def run(parser: Parser, work: Work) -> NoReturn:
         wait_for(result, reporter)
         os._exit(reporter.interrupt(received_signals[0]))
     if why := result.result():
-        reporter.show({}, why)
-    os._exit(reporter.finish())  # whatever other threads still do
+        reporter.print_json({}, why)
+    os._exit(reporter.print_total())  # whatever other threads still do
 
 
 def wait_for(result: futures.Future[Failure | None], reporter: Reporter) -> None:

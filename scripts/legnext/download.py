@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import re
 import struct
 import threading
@@ -27,7 +28,7 @@ FORMATS = {  # by extension: how a file begins (a pattern), and a mark that a wh
 OURS = re.compile(rf"(grid|\d\d?)\.({'|'.join(FORMATS)})")
 HEAD_BYTES = 24  # enough for every beginning, and for the size of a PNG
 TAIL_BYTES = 65536  # some hosts append bytes after a picture's own end
-MAX_BYTES = 100_000_000
+MAX_IMAGE_BYTES = 100_000_000
 GAP_SECONDS = 15.0  # between two pieces
 IMAGE_SECONDS = 120.0  # for a whole picture: tens of MB over a slow line
 CHUNK = 16384
@@ -38,28 +39,29 @@ def format_of(head: bytes) -> str:
     return next(kinds, "")
 
 
-def pictures_in(folder: Path | None) -> dict[str, Path]:
-    """Return the pictures in a job's folder by name: grid, 1, 2 and so on."""
-    found: list[Path] = []
+def pictures_in(folder: Path | None) -> dict[str, str]:
+    """Return the file names of the pictures in a job's folder, by grid, 1, 2 and so on."""
+    found: list[str] = []
     with contextlib.suppress(OSError):
-        found = list(folder.iterdir()) if folder else []
-    named = {path.stem: path for path in found if OURS.fullmatch(path.name)}
+        found = os.listdir(folder) if folder else []
+    named = {match[1]: file for file in found if (match := OURS.fullmatch(file))}
     return dict(sorted(named.items(), key=lambda item: item[0].zfill(2)))
 
 
 def describe_files(folder: Path | None, job: Job) -> dict[str, Any]:
     """Return what is printed of a job's pictures on disk, if there are any."""
-    images = pictures_in(folder)
-    if not images:
+    files = pictures_in(folder)
+    if not folder or not files:
         return {}
     body: dict[str, Any] = {"dir": str(folder)}
-    if missing := [f"{name}.png" for name in job.urls if name not in images]:
+    if missing := [f"{name}.png" for name in job.urls if name not in files]:
         body["missing"] = missing
-    if "grid" in images:
-        body["grid"] = str(images.pop("grid"))
-    body["images"] = [str(path) for path in images.values()]
+    paths = {name: folder / file for name, file in files.items()}
+    if "grid" in paths:
+        body["grid"] = str(paths.pop("grid"))
+    body["images"] = [str(path) for path in paths.values()]
     with contextlib.suppress(OSError, StopIteration, struct.error):
-        with next(iter(images.values())).open("rb") as file:
+        with next(iter(paths.values())).open("rb") as file:
             head = file.read(HEAD_BYTES)
         if format_of(head) == "png":
             body["pixels"] = list(struct.unpack(">II", head[16:24]))
@@ -113,7 +115,7 @@ class Downloader:
                     raise failed(f"{url}: HTTP {status}", status, transient=transient)
                 for chunk in response.iter_content(CHUNK):
                     content += chunk
-                    if len(content) > MAX_BYTES or time.monotonic() > deadline:
+                    if len(content) > MAX_IMAGE_BYTES or time.monotonic() > deadline:
                         raise failed(f"{url}: too large, or not finished in {IMAGE_SECONDS:g} s")
                     if self.stop.is_set():
                         raise Failure("interrupted", f"{url}: stopped")

@@ -18,7 +18,7 @@ class Exit(IntEnum):
     FIX = 2
     KEY = 3
     MONEY = 4
-    PROMPT = 5
+    REFUSED = 5
     RESUME = 6
     UNKNOWN = 7
 
@@ -58,7 +58,7 @@ BALANCE = f"""{FREE} Tell the user the price and the balance: they can top up at
 https://legnext.ai, or buy less."""
 FORGOTTEN = """Jobs are kept about 3 days. If it stays unknown, its pictures are lost; --again \
 buys a new job, if the user agrees."""
-FAILED = """If moderation refused it, change the prompt; otherwise generate_and_wait.py with \
+FAILED_JOB = """If moderation refused it, change the prompt; otherwise generate_and_wait.py with \
 --retry-failed buys it again: ask the user first."""
 FORBIDDEN = f"{FREE} This account may not do that: leave it out, or ask support@legnext.ai."
 NO_IMAGES = """Pictures can come late. If none come within minutes, moderation has probably held \
@@ -69,7 +69,7 @@ submitted_at, price_usd and both balances."""
 # fmt: off
 KINDS = {
     **dict.fromkeys(("server_error", "rate_limited", "api_error"), Kind(Exit.RETRY, LATER)),
-    "network_error": Kind(Exit.RETRY, f"{LATER} If it persists, this shell may have no network."),
+    "network_error": Kind(Exit.RETRY, f"{LATER} Is LEGNEXT_BASE_URL right, is there a network?"),
     "bad_response": Kind(Exit.RETRY, f"{LATER} A gateway seems to answer in place of the API."),
     "timeout": Kind(Exit.RETRY, LATER, "The job needs more time."),
     "not_submitted": Kind(Exit.RETRY, f"{FREE} The same command again submits it."),
@@ -85,9 +85,9 @@ KINDS = {
     **dict.fromkeys(("missing_api_key", "invalid_api_key"), Kind(Exit.KEY, SET_KEY, SET_KEY)),
     "insufficient_balance": Kind(Exit.MONEY, BALANCE),
     "over_budget": Kind(Exit.MONEY, "Nothing was sent. Ask the user for more, or buy less."),
-    "job_failed": Kind(Exit.PROMPT, FAILED),
-    "content_rejected": Kind(Exit.PROMPT, f"{FREE} Moderation: ask the user to reword the prompt."),
-    "forbidden": Kind(Exit.PROMPT, FORBIDDEN, "Check which account the key belongs to."),
+    "job_failed": Kind(Exit.REFUSED, FAILED_JOB),
+    "content_rejected": Kind(Exit.REFUSED, f"{FREE} Moderation: ask the user to reword it."),
+    "forbidden": Kind(Exit.REFUSED, FORBIDDEN, "Check which account the key belongs to."),
     "download_failed": Kind(Exit.RESUME, "", "The pictures named in `files` can be used."),
     "no_images": Kind(Exit.RESUME, "", NO_IMAGES),
     "submission_unknown": Kind(Exit.UNKNOWN, MAYBE),
@@ -122,7 +122,7 @@ def exit_code(type_: str, *, job_exists: bool = False, id_given: bool = False) -
     """
     code = KINDS[type_].exit
     if job_exists:
-        return Exit.PROMPT if type_ == "job_failed" else Exit.RESUME
+        return Exit.REFUSED if type_ == "job_failed" else Exit.RESUME
     return Exit.RESUME if id_given and code in (Exit.RETRY, Exit.MONEY) else code
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from legnext import gallery
 from legnext.api import Client
-from legnext.download import Downloader, describe_files, pictures_in
+from legnext.download import Downloader, pictures_in
 from legnext.errors import Failure, attempt
 from legnext.job import NORMAL_IMAGES, Job, recorded_job, without_empty
 from legnext.report import Reporter, resume_command
@@ -21,7 +21,7 @@ from legnext.task import Record, Task
 
 FINISHERS, DOWNLOADS = 4, 8  # threads: jobs, and pictures of all of them
 PICTURE_SECONDS = 600.0  # for all of a job: a host may send a byte a second
-# Pages are written so far apart, and ten times as far as the last one took: it shows all jobs.
+# Pages are written so far apart, and ten times as long as the last one took: it shows all jobs.
 PAGE_SECONDS = 1.0
 
 
@@ -41,29 +41,19 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     next_page: float = 0.0  # monotonic seconds
 
-    def is_complete(self, task: Task) -> bool:
+    def has_all_pictures(self, task: Task) -> bool:
         """Say whether all pictures have been on disk: only jobs by their ids get them again."""
         record = self.store.records.get(task.job_id, {})
         return bool(record.get("downloaded")) and not self.reporter.options.job_ids
 
 
 def finish(task: Task, run: Run) -> None:
-    was_complete, failure = run.is_complete(task), attempt(save, task, run)
+    was_complete, failure = run.has_all_pictures(task), attempt(save, task, run)
     if task.job and task.job.has_failed:
         failure = Failure("job_failed", task.job.reason, code=task.job.code)
-    end(task, failure, run)
+    run.reporter.print_task(task, failure)
     if not was_complete and time.monotonic() > run.next_page:
         attempt(write_page, run)
-
-
-def end(task: Task, failure: Failure | None, run: Run) -> None:
-    store = run.store
-    task.folder = store.folders.get(task.job_id)
-    # A short line has no room for the files.
-    if task.job and store.directory and not run.reporter.options.is_batch:
-        files = describe_files(task.folder, task.job)
-        task.files = {**files, "gallery": str(store.directory / gallery.NAME)} if files else {}
-    run.reporter.end(task, failure)
 
 
 def save(task: Task, run: Run) -> None:
@@ -77,7 +67,7 @@ def save(task: Task, run: Run) -> None:
         command = resume_command(job.job_id, run.reporter.options)
         task.warnings.append(f"URLs expire. This saves them: {command} --output-dir DIR")
     only_submits = run.buyer and not run.reporter.options.wait
-    if store.directory is None or only_submits or run.is_complete(task):
+    if store.directory is None or only_submits or run.has_all_pictures(task):
         return
     record = job.as_record()
     if not task.is_earlier:
@@ -127,11 +117,13 @@ def write_page(run: Run) -> None:
     began, store = time.monotonic(), run.store
     run.next_page = math.inf  # one thread writes it
     records = [*store.records.values(), *store.foreign.values()]
-    entries = [entry for record in records if (entry := page_entry(record, run))]
-    if store.directory and entries:
-        gallery.write(store.directory, entries)
-        run.reporter.page = store.directory / gallery.NAME
-    run.next_page = time.monotonic() + PAGE_SECONDS + 10 * (time.monotonic() - began)
+    try:
+        entries = [entry for record in records if (entry := page_entry(record, run))]
+        if store.directory and entries:
+            gallery.write(store.directory, entries)
+            run.reporter.page = store.directory / gallery.NAME
+    finally:
+        run.next_page = time.monotonic() + PAGE_SECONDS + 10 * (time.monotonic() - began)
 
 
 def page_entry(record: Record, run: Run) -> dict[str, Any] | None:
@@ -144,7 +136,7 @@ def page_entry(record: Record, run: Run) -> dict[str, Any] | None:
         **record,
         "status": job.status,
         "folder": folder.name,
-        "pictures": {n: found[n].name if n in found else None for n in {**job.urls, **found}},
+        "pictures": {n: found.get(n) for n in {**job.urls, **found}},
         "urls": job.urls,
         "resume": None if is_done else resume_command(job.job_id, run.reporter.options),
         "downloaded": bool(record.get("downloaded")),

@@ -3,18 +3,19 @@
 import os
 import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from html import escape
 from itertools import groupby
 from pathlib import Path
-from threading import Lock
 from typing import Any
 from urllib.parse import quote
 
-from legnext.job import FAILED, SUCCEEDED, parse_time
+from legnext.job import FAILED, SUCCEEDED, mapping, parse_time, text
+from legnext.records import write_whole
 
 Job = dict[str, Any]  # see `write`
+Files = dict[str, str | None]  # pictures to show: file name, None for a missing one, by "grid", "1"
 NAME = "gallery.html"
 SOURCE = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
 STEPS = range(10, 41)  # ratios that the styles know: 0.5 to 2, in twentieths
@@ -33,11 +34,13 @@ NOT_IN_HTML = re.compile("[\0\ud800-\udfff]")
 FLAGS = re.compile(r"(?<!\S)(?=--[a-z])")
 RATIO = re.compile(r"(?<!\S)--(?:ar|aspect)\s+([1-9]\d{0,3}):([1-9]\d{0,3})(?!\S)", re.ASCII)
 LONG = 300  # characters of a prompt; a longer one is folded
-write_lock = Lock()
 
 
 class Html(str):
     """Markup; other text is escaped on its way into the page."""
+
+
+GAP = Html("\0")  # a place that is filled later; no text has it
 
 
 def write(folder: Path, jobs: Iterable[Job]) -> None:
@@ -46,41 +49,42 @@ def write(folder: Path, jobs: Iterable[Job]) -> None:
     A job is its record, `folder` (name), `pictures` (file name or None by "grid", "1"), `urls`,
     `resume` (shell command or None), `downloaded` (what is missing now was deleted by a person).
     """
-    partial = folder / f".{NAME}.{os.getpid()}.part"
-    with write_lock:
-        try:
-            partial.write_bytes(render(jobs, title=folder.absolute().name or NAME).encode())
-            partial.replace(folder / NAME)
-        finally:
-            partial.unlink(missing_ok=True)
+    pieces = render(jobs, title=folder.absolute().name or NAME)
+    write_whole(folder / NAME, (piece.encode() for piece in pieces))
 
 
-def render(jobs: Iterable[Job], title: str) -> Html:
-    dated = sorted(((submitted(job), job) for job in jobs), key=lambda pair: pair[0], reverse=True)
-    views = [view(job) for _, job in dated]
-    pictures = sum(bool(file) for _, files in views for file in files.values())
-    states = [state for state, _ in views if state]
+def render(jobs: Iterable[Job], title: str) -> Iterator[str]:
+    """Yield the page in pieces: the whole of a large folder takes much memory."""
+    rows = [(submitted(job), job, *view(job)) for job in jobs]
+    rows.sort(key=lambda row: row[0], reverse=True)
+    pictures = sum(bool(file) for *_, files in rows for file in files.values())
+    states = [state for _, _, state, _ in rows if state]
     summary = [
         f"{pictures:,} picture{'s' * (pictures != 1)}",
-        f"{len(dated):,} job{'s' * (len(dated) != 1)}",
+        f"{len(rows):,} job{'s' * (len(rows) != 1)}",
         *(f"{states.count(state):,} {state.lower()}" for state in sorted({*states})),
-        price(0, *(job.get("cost_usd") for _, job in dated)),
+        format_usd(0, *(job.get("cost_usd") for _, job, *_ in rows)),
     ]
-    days = [
-        fill("day", day=day, jobs=Html("".join(show_job(job, time) for (*_, time), job in group)))
-        for day, group in groupby(dated, key=lambda pair: pair[0][1])
-    ]
-    days_html = Html("".join(days))
-    return fill("page", title=title, summary=" · ".join(summary), days=days_html, **HASHES)
+    words = {"title": title, "summary": " · ".join(summary), **HASHES}
+    start, end = fill("page", days=GAP, **words).split(GAP)
+    yield start
+    for day, group in groupby(rows, key=lambda row: row[0][1]):
+        start_of_day, end_of_day = fill("day", day=day, jobs=GAP).split(GAP)
+        yield start_of_day
+        for (*_, time), job, state, files in group:
+            yield show_job(job, time, state, files)
+        yield end_of_day
+    yield end
 
 
-def show_job(job: Job, time: str) -> Html:
+def show_job(job: Job, time: str, state: str, files: Files) -> Html:
     """Show a job: its prompt, what is known of it, its pictures, why it failed, how to continue."""
-    prompt, state, path = text(job, "prompt"), view(job)[0], quote(os.fsencode(job["folder"]))
+    prompt, path = text(job.get("prompt")), quote(os.fsencode(job["folder"]))
     words, *flags = FLAGS.split(prompt or "No prompt on record", maxsplit=1)
     heading = fill("heading", words=words, flags="".join(flags))
-    seed, reason = text(job.get("output"), "seed"), text(job.get("error"), "message")
-    facts = [time, price(job.get("cost_usd")), seed and f"Seed {seed}"]
+    seed = text(mapping(job.get("output")).get("seed"))
+    reason = text(mapping(job.get("error")).get("message"))
+    facts = [time, format_usd(job.get("cost_usd")), seed and f"Seed {seed}"]
     part, note = ("reason", reason) if state == "Failed" else ("resume", state and job["resume"])
     grid = job["pictures"].get("grid")
     return fill(
@@ -92,21 +96,21 @@ def show_job(job: Job, time: str) -> Html:
         path=path,
         copy=fill("copy") if prompt else "",
         grid=fill("grid", path=f"{path}/{grid}") if grid else "",
-        pictures=show_pictures(job, prompt, path),
+        pictures=show_pictures(job, prompt, path, files),
         note=fill(part, text=note) if note else "",
     )
 
 
-def show_pictures(job: Job, prompt: str, folder: str) -> Html:
+def show_pictures(job: Job, prompt: str, folder: str, files: Files) -> Html:
     """Show the pictures side by side; a missing one is named, with its URL as a link."""
     ratio, frames = RATIO.search(prompt), []
     width, height = ratio.groups() if ratio else ("1", "1")  # keep the place until it is loaded
-    for name, file in view(job)[1].items():
+    same = {"prompt": to_html(prompt[:120]), "width": Html(width), "height": Html(height)}
+    for name, file in files.items():
         if file:
-            values = {"prompt": prompt[:120], "width": width, "height": height}
-            frames.append(fill("picture", name=name, path=f"{folder}/{file}", **values))
+            frames.append(fill("picture", name=name, path=f"{folder}/{file}", **same))
         else:
-            url = text(job["urls"], name)
+            url = job["urls"].get(name, "")
             link = fill("link", url=url) if re.match("https?://", url) else ""  # no javascript:
             frames.append(fill("missing", name=name, link=link))
     step = min(STEPS[-1], max(STEPS[0], 20 * int(width) // int(height)))
@@ -114,7 +118,7 @@ def show_pictures(job: Job, prompt: str, folder: str) -> Html:
     return fill("pictures", shape=f"{shape} r{step}", pictures=Html("".join(frames)))
 
 
-def view(job: Job) -> tuple[str, dict[str, str | None]]:
+def view(job: Job) -> tuple[str, Files]:
     """Return a job's state in a word ("" if it is done) and the pictures to show, by name."""
     files = {n: file for n, file in job["pictures"].items() if file or not job["downloaded"]}
     # The grid is shown as a picture only if it is missing or alone.
@@ -128,26 +132,24 @@ def submitted(job: Job) -> tuple[float, str, str]:
     """Return when a job was submitted, to sort by, and as day and time of this machine's clock."""
     time = parse_time(job.get("submitted_at"))
     if time is None or not 1980 < time.year < 9000:  # systems differ in what they can place
-        return 0, "Date unknown", text(job, "submitted_at")
+        return 0, "Date unknown", text(job.get("submitted_at"))
     time = time.astimezone()
     day = f"{time:%A}, {time.day} {time:%B %Y}"
     return time.timestamp(), day, f"{time.day} {time:%b %Y, %H:%M}"
 
 
-def price(*usd: object) -> str:
+def format_usd(*usd: object) -> str:
     """Return dollars and cents, and tenths of a cent if there are any; "" if none is known."""
     known = [cost for cost in usd if isinstance(cost, (int, float)) and 0 <= cost < 1e9]
     return f"${sum(known):,.3f}".removesuffix("0") if known else ""
 
 
-def text(part: object, name: str) -> str:
-    """Return a text in a part of a record, "" if there is none: people edit records."""
-    value = part.get(name) if isinstance(part, dict) else None
-    return value if isinstance(value, str) else ""
+def to_html(words: str) -> Html:
+    return Html(escape(NOT_IN_HTML.sub("\ufffd", words)).replace("\r", "&#13;"))
 
 
 def fill(part: str, **values: str) -> Html:
     for name, value in values.items():
         if not isinstance(value, Html):
-            values[name] = escape(NOT_IN_HTML.sub("\ufffd", value)).replace("\r", "&#13;")
+            values[name] = to_html(value)
     return Html(TEMPLATES[part] % values)

@@ -15,7 +15,7 @@ JOB_ID = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 A_JOB_ID = "1 to 128 of A-Z a-z 0-9 - _, such as 89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 MAX_IMAGES = 24  # drafts of V8 have 24, everything else 4
 NORMAL_IMAGES = 4
-SUCCEEDED, FAILED = "completed", "failed"  # any other status means: not finished
+SUCCEEDED, FAILED = ("completed",), ("failed",)  # any other status means: not finished
 MODERATION = re.compile("(?i)banned|prohibit|nsfw|content (policy|moderation)|sensitive content")
 ERROR_FIELDS = ("message", "raw_message", "detail", "logs", "error_messages")
 
@@ -35,11 +35,11 @@ class Job:
 
     @property
     def has_succeeded(self) -> bool:
-        return self.status == SUCCEEDED
+        return self.status in SUCCEEDED
 
     @property
     def has_failed(self) -> bool:
-        return self.status == FAILED
+        return self.status in FAILED
 
     @property
     def is_final(self) -> bool:
@@ -99,7 +99,7 @@ def parse_job(body: object, job_id: str) -> Job:
     if "usage" in meta:
         meta["usage"] = without_empty(meta["usage"])
     urls, seed = output.get("image_urls"), output.get("seed")
-    code, reason = error_words(body) if status == FAILED else (None, "")
+    code, reason = error_words(body) if status in FAILED else (None, "")
     return Job(
         job_id=job_id,
         status=status,
@@ -108,7 +108,7 @@ def parse_job(body: object, job_id: str) -> Job:
         seed=str(seed) if is_number(seed) else text(seed),
         meta=meta,
         code=code,
-        reason=reason or ("the API gave no reason" if status == FAILED else ""),
+        reason=reason or ("the API gave no reason" if status in FAILED else ""),
     )
 
 
@@ -160,6 +160,10 @@ def is_number(value: object) -> TypeGuard[float]:
     return type(value) in (int, float) and -1e15 < value < 1e15  # type: ignore[operator]
 
 
+def usd(value: object) -> float | None:
+    return float(value) if is_number(value) else None
+
+
 def mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -169,6 +173,6 @@ def text(value: object) -> str:
 
 
 def without_empty(value: object) -> dict[str, Any]:
-    """Return a JSON object without nulls, zero times and what is empty."""
-    empty: list[object] = [None, "", {}, [], "0001-01-01T00:00:00Z"]
-    return {name: part for name, part in mapping(value).items() if part not in empty}
+    """Return a JSON object without nulls, zero times and what is empty; 0 and false stay."""
+    parts = mapping(value).items()
+    return {n: part for n, part in parts if (part or part == 0) and part != "0001-01-01T00:00:00Z"}

@@ -114,7 +114,7 @@ def make_plan(options: Options, prompts: Prompts, store: Store) -> Plan:
         tasks.append(task)
         if why := read_prompt(task, text, store.host):
             refusals[task] = Failure("invalid_prompt", why)
-    store.read()
+    store.refresh()
     readable = [task for task in tasks if task not in refusals]
     for same_name in (True, False) if not options.again else ():
         for task in readable:
@@ -126,24 +126,28 @@ def make_plan(options: Options, prompts: Prompts, store: Store) -> Plan:
         elif why := check(task, store.host, has_check=not options.no_check):
             refusals[task] = Failure("invalid_prompt", why)
         else:
-            would[task] = ASK if task.job is None and store.claim_unknown(task) else SUBMIT
+            would[task] = SUBMIT
+        if would.get(task) == SUBMIT and (submit := store.claim_unknown(task)):
+            would[task] = ASK
+            task.set_unknown(submit.record)
     wanted = [task for task in readable if would.get(task) == SUBMIT]
-    return Plan(tasks, refusals, would, wanted, why_blocked(options, wanted, store))
+    block = None if refusals else why_blocked(options, wanted, store)
+    return Plan(tasks, refusals, would, wanted, block)
 
 
 def read_prompt(task: Task, text: str, host: str) -> str:
     """Clean the prompt and resolve its references; return why it cannot be a prompt, or ""."""
     cleaned, task.warnings = prompt.clean(text)
     task.prompt = cleaned[:MAX_CHARACTERS].encode("utf-8", "replace").decode()
-    why = prompt.why_impossible(cleaned, MAX_CHARACTERS)
-    if not why:
-        resolve_references(task, host)
-    return why
+    if why := prompt.why_impossible(cleaned, MAX_CHARACTERS):
+        return why
+    resolve_references(task, host)  # a URL is longer than a path
+    return prompt.why_impossible(task.prompt, MAX_CHARACTERS)
 
 
 def check(task: Task, host: str, *, has_check: bool) -> str:
     """Price a prompt and find its faults; return the errors, a line for each, or ""."""
-    points = prompt.price(task.prompt)
+    points = prompt.price_points(task.prompt)
     task.price_usd = None if points is None else points / 1000
     findings = prompt.check(task.prompt, local_api=host == LOCAL) if has_check else []
     errors: list[str] = []
@@ -215,13 +219,13 @@ def show_plan(plan: Plan, reporter: Reporter) -> None:
         total |= {name: plans.count(name) for name in WOULD}
         total["refused"] = len(plan.refusals)
         total["price_usd"] = budget.total([task.price_usd for task in plan.wanted])
-        reporter.show({"dry_run": True, "total": total, **facts}, failure)
+        reporter.print_json({"dry_run": True, "total": total, **facts}, failure)
         facts, failure = {}, None
     for task in plan.tasks:
         index = {"index": task.index} if is_batch else {"dry_run": True}
         if task in plan.refusals:
             body = without_empty({**index, "prompt": task.prompt, "warnings": task.warnings})
-            reporter.show(body, plan.refusals[task])
+            reporter.print_json(body, plan.refusals[task])
             continue
         would, shown = plan.would[task], task.record.get("prompt") or task.prompt
         body = {**index, "prompt": shown, "would": would}
@@ -232,4 +236,4 @@ def show_plan(plan: Plan, reporter: Reporter) -> None:
             body["request"] = {"method": "POST", **sent}
         body |= {"price_usd": task.price_usd} if would == SUBMIT else {}
         body |= {"warnings": task.warnings} if task.warnings else {}
-        reporter.show({**body, **facts}, failure)
+        reporter.print_json({**body, **facts}, failure)

@@ -205,7 +205,7 @@ ODD_TEXT = {  # warnings, in the text before the first flag
     r"(?<!\S)--(?!\S)": "may be read as a flag without a name: write a comma",
     r"(?i)^[\"']?(?:[a-z]:|~|\.\.?|/home|/users|/tmp)[/\\]\S*": NO_UPLOAD,  # with a blank in it
 }
-LOCAL = re.compile(rf"(?i)(?:data|blob|file):|(?:~|\.{{0,2}})[/\\]\S|[a-z]:[/\\]|{PICTURE_NAME}")
+PATH = re.compile(rf"(?i)(?:data|blob|file):|(?:~|\.{{0,2}})[/\\]\S|[a-z]:[/\\]|{PICTURE_NAME}")
 
 
 def check_words(whole: str, prompt: Prompt) -> Iterator[Finding]:
@@ -226,7 +226,7 @@ def check_references(prompt: Prompt, *, local_api: bool) -> Iterator[Finding]:
         if is_private(bare):
             if not local_api:
                 yield Finding("error", word, "a private host; ask for a public https link")
-        elif LOCAL.match(bare):
+        elif PATH.match(bare):
             # `IMG_0042.jpg` before the text can be meant as text: it makes a snapshot's look.
             maybe_text = number < len(prompt.images) and not re.search(r"[/\\:]", bare)
             yield Finding("warning" if maybe_text else "error", word, NO_UPLOAD)
@@ -309,7 +309,7 @@ def check(text: str, *, local_api: bool = False) -> list[Finding]:
     return list(dict.fromkeys(each._replace(words=each.words[:100]) for each in found))
 
 
-def price(text: str) -> int | None:
+def price_points(text: str) -> int | None:
     """Return what one job costs in points (1000 are 1 USD), or None if that is not documented."""
     prompt = read(text)
     prices: set[int | None] = set()

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -99,12 +100,15 @@ def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
     return folders, sorted(intents)
 
 
-def write_whole(path: Path, content: bytes, job_id: str = "") -> None:
-    """Write a file whole or not at all, a record only into its own job's folder. Raises OSError."""
+def write_whole(path: Path, pieces: Iterable[bytes], job_id: str = "") -> None:
+    """Write a file whole or not at all, a record only into its own job's folder.
+
+    Raises OSError; Failure if another record there is damaged.
+    """
     partial = path.with_name(f".{secrets.token_hex(4)}.part")
     try:
         with partial.open("xb") as file:
-            file.write(content)
+            file.writelines(pieces)
             file.flush()
             with contextlib.suppress(OSError):  # EINVAL on file systems that have no fsync
                 os.fsync(file.fileno())
@@ -120,12 +124,12 @@ def write_whole(path: Path, content: bytes, job_id: str = "") -> None:
 def write_record(folder: Path, record: Record) -> None:
     """Write a job.json. Its id comes first: a damaged one still shows whose it is."""
     record = {"job_id": record["job_id"], **record}
-    write_whole(folder / "job.json", json.dumps(record, indent=1).encode(), record["job_id"])
+    write_whole(folder / "job.json", [json.dumps(record, indent=1).encode()], record["job_id"])
 
 
 def write_intent(directory: Path, record: Record) -> Intent:
     intent = Intent(directory / f"submit-{record['nonce']}.json", record)
-    write_whole(intent.path, json.dumps(record).encode() + b"\n" + b" " * BLANKS)
+    write_whole(intent.path, [json.dumps(record).encode(), b"\n", b" " * BLANKS])
     try:
         intent.file = intent.path.open("r+b", buffering=0)
     except OSError:

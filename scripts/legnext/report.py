@@ -7,12 +7,14 @@ import shlex
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from legnext import SIGNALS, budget
+from legnext import SIGNALS, budget, gallery
+from legnext.download import describe_files
 from legnext.errors import KINDS, Exit, Failure, exit_code, run_exit_code
-from legnext.job import age_seconds, without_empty
+from legnext.job import age_seconds, usd, without_empty
 from legnext.options import Options
 from legnext.settings import redact
 from legnext.task import Task
@@ -50,17 +52,19 @@ def state_of(task: Task) -> str:
     return "refused" if task.error and task.error.type in REFUSED else "not_submitted"
 
 
-def describe(task: Task, options: Options) -> dict[str, Any]:
+def describe(task: Task, options: Options, folder: Path | None) -> dict[str, Any]:
     """Return all that is printed of a task, except what went wrong."""
     job = task.job.as_json() if task.job else {"job_id": task.job_id}
     body: dict[str, Any] = {"index": task.index, "job_id": job.pop("job_id")}
     body["status"] = job.pop("status", "" if task.job_id else state_of(task))
     body["prompt"] = task.record.get("prompt") or task.prompt
     if options.is_batch and options.output_dir:  # everything else is in the job's folder
-        body |= {"cost_usd": job.get("cost_usd"), "dir": task.folder and str(task.folder)}
+        body |= {"cost_usd": job.get("cost_usd"), "dir": folder and str(folder)}
     else:
         body |= {"submitted_at": task.submitted_at if task.job else "", **job}
-        body["files"] = task.files
+        files = describe_files(folder, task.job) if task.job else {}
+        page = str(options.output_dir and options.output_dir / gallery.NAME)
+        body["files"] = {**files, "gallery": page} if files else {}
     body |= {"earlier": task.is_earlier or None, "warnings": task.warnings}
     return without_empty(body)
 
@@ -95,7 +99,7 @@ def stuck_hint(task: Task) -> str:
 def balance_hint(task: Task) -> str:
     before, after, price = task.balance.get("before"), task.balance.get("after"), task.price_usd
     if before is not None and after is not None and price and after <= before - price + 0.0005:
-        return "The balance is lower by the price or more: very probably paid."
+        return "The balance is lower by the price: probably paid, or something else was bought."
     check = shell_command("verify_api_key.py")
     return f"Whether it was paid cannot be said yet: look again in 15 minutes with {check}."
 
@@ -103,7 +107,7 @@ def balance_hint(task: Task) -> str:
 def total_of(tasks: list[Task], options: Options) -> dict[str, Any]:
     """Return the last object of a batch. `bought` and `cost_usd` are this run's own."""
     states = [state_of(task) for task in tasks]
-    bought = [cost_or_price(task) for task in tasks if task.submitted]
+    bought = [cost_or_price(task) for task in tasks if task.bought_at]
     total: dict[str, Any] = {"prompts": len(tasks)}
     total |= {name: states.count(name) for name in STATES}
     total |= {"earlier": sum(task.is_earlier for task in tasks), "bought": len(bought)}
@@ -116,7 +120,7 @@ def total_of(tasks: list[Task], options: Options) -> dict[str, Any]:
 def cost_or_price(task: Task) -> float | None:
     if task.job and task.job.cost_usd is not None:
         return task.job.cost_usd
-    return budget.usd(task.record.get("price_usd")) if task.record else task.price_usd
+    return usd(task.record.get("price_usd")) if task.record else task.price_usd
 
 
 class Reporter:
@@ -127,6 +131,7 @@ class Reporter:
         self.log = self.always_say if options.verbose else None  # of HTTP exchanges
         self.stop = threading.Event()  # set when a signal ends the run
         self.tasks: list[Task] = []  # of the run, in input order
+        self.folders: Mapping[str, Path] = {}  # of jobs, by id; the store's
         self.page: Path | None = None  # once it is written
         self._lock = threading.RLock()
         self._codes: dict[Task, int] = {}  # exit codes of the tasks that have ended
@@ -138,7 +143,7 @@ class Reporter:
         self._live = redraws and not options.quiet and not options.verbose
         self._live_line = ""
 
-    def show(self, body: dict[str, Any], failure: Failure | None = None) -> None:
+    def print_json(self, body: dict[str, Any], failure: Failure | None = None) -> None:
         with self._lock:
             if failure:
                 self._other_codes.append(exit_code(failure.type))
@@ -177,13 +182,14 @@ class Reporter:
         elif time.monotonic() - self._last_line > LINE_SECONDS:
             self.say(line)
 
-    def end(self, task: Task, failure: Failure | None = None) -> None:
+    def print_task(self, task: Task, failure: Failure | None = None) -> None:
         """Print a task, unless it has been printed."""
         with self._lock:
             if task in self._codes:
                 return
             task.error, options = failure, self.options
-            body, code = describe(task, options), int(Exit.DONE)
+            folder = self.folders.get(task.job_id)
+            body, code = describe(task, options, folder), int(Exit.DONE)
             if failure:
                 exists, is_given = task.job is not None, bool(options.job_ids)
                 code = exit_code(failure.type, job_exists=exists, id_given=is_given)
@@ -195,35 +201,35 @@ class Reporter:
                 if ready not in self._codes:
                     return
                 if ready in self._bodies:
-                    self.show(self._bodies.pop(ready))
+                    self.print_json(self._bodies.pop(ready))
 
-    def end_together(self, tasks: list[Task], failure: Failure, facts: dict[str, Any]) -> None:
+    def print_together(self, tasks: list[Task], failure: Failure, facts: dict[str, Any]) -> None:
         """Print one object for all the tasks that one failure keeps from being submitted."""
         with self._lock:
             for task in tasks:
                 task.error, self._codes[task] = failure, exit_code(failure.type)
             indexes = {"indexes": [task.index for task in tasks]} if self.options.is_batch else {}
-            self.show({**indexes, **facts, "error": failure.as_json()})
+            self.print_json({**indexes, **facts, "error": failure.as_json()})
 
     def interrupt(self, signal: str) -> int:
         """Print what is left when a signal has stopped the run; return the exit code."""
         failure = Failure("interrupted", f"stopped by {signal}")
         for task in self.tasks:
             task.outcome_unknown |= task.is_submitting and not task.job_id
-            self.end(task, failure)
+            self.print_task(task, failure)
         if not self.tasks and not self._other_codes:
-            self.show({}, failure)
-        code, types = self.finish(), [task.error.type for task in self.tasks if task.error]
+            self.print_json({}, failure)
+        code, types = self.print_total(), [task.error.type for task in self.tasks if task.error]
         return SIGNALS[signal] if "interrupted" in types or not self.tasks else code
 
-    def finish(self) -> int:
+    def print_total(self) -> int:
         """Print the total, if there is to be one, and return the exit code of the run."""
         with self._lock:
             has_run = self.tasks or not self._other_codes
             if self.options.is_batch and has_run and not self.options.dry_run:
                 where = {"output_dir": self.options.output_dir, "gallery": self.page}
                 paths = {name: str(path) for name, path in where.items() if path}
-                self.show({"total": {**total_of(self.tasks, self.options), **paths}})
+                self.print_json({"total": {**total_of(self.tasks, self.options), **paths}})
             self._draw("")
             ended = [self._codes[task] for task in self.tasks if task in self._codes]
             code = run_exit_code(ended + self._other_codes)

@@ -29,7 +29,7 @@ else:
 BUSY = PermissionError if sys.platform == "win32" else BlockingIOError  # the lock is held
 LOCK_SECONDS, LOCK_PAUSE = 100.0, 0.05  # a submit takes up to 90 s
 MAX_PASSES = 20
-LONGEST_NAME, SLUG_LENGTH = 60, 40  # of jobs' folders
+LONGEST_NAME, SLUG_LENGTH = 60, 40  # of folders: to try, and to make
 
 
 def prompt_keys(fields: Record) -> set[str]:
@@ -42,7 +42,15 @@ def merge(old: Record, new: Record) -> Record:
     merged = {**old, **new}
     if old and recorded_job(old).is_final and not recorded_job(merged).is_final:
         merged["status"] = old["status"]
+    if "error" in merged and not recorded_job(merged).has_failed:
+        del merged["error"]
     return merged
+
+
+def preference(record: Record) -> tuple[bool, str, str]:
+    """Sort records of one prompt: the earliest that did not fail comes first."""
+    has_failed = recorded_job(record).has_failed
+    return has_failed, str(record.get("submitted_at")), record["job_id"]
 
 
 class Store:
@@ -69,7 +77,7 @@ class Store:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory("-" * LONGEST_NAME, ".", self.directory) as probe:
-                records.write_whole(Path(probe, "0.json"), b"{}")
+                records.write_whole(Path(probe, "0.json"), [b"{}"])
         except (OSError, ValueError) as error:
             raise Failure("file_error", f"{self.directory} cannot be used: {error}") from None
 
@@ -114,7 +122,7 @@ class Store:
             if stop.wait(LOCK_PAUSE):
                 raise Failure("interrupted", "stopped before the submit")
 
-    def read(self) -> list[Intent]:
+    def refresh(self) -> list[Intent]:
         """Take in the records that are new, and return all intents. Raises Failure `file_error`.
 
         One listing may miss a folder that is being renamed: two have to agree. An inode alone does
@@ -161,8 +169,8 @@ class Store:
             self._ids_by_prompt.setdefault(key, set()).add(job_id)
 
     def settle_intents(self) -> None:
-        """Make records of the intents that have an id. Only under the lock. Raises as `read`."""
-        for intent in self.read():
+        """Make records of the intents that have an id. Only under the lock. Raises as `refresh`."""
+        for intent in self.refresh():
             if job_id := intent.record.get("job_id"):
                 if job_id not in self.folders:
                     self.add_record(intent.record)
@@ -171,7 +179,7 @@ class Store:
     def claim(self, task: Task, *, same_name: bool = False) -> Record | None:
         """Return a record of the task's prompt that answers no other task of this run, or None.
 
-        The earliest that did not fail comes first. `same_name`: only one of the task's name.
+        `same_name`: only one of the task's name.
         """
         ids = self._ids_of(task) - self.claimed
         found = [self.records[job_id] for job_id in ids if job_id in self.records]
@@ -179,10 +187,9 @@ class Store:
             found = [record for record in found if (record.get("name") or "") == task.name]
         if task.replaces_failed:
             found = [record for record in found if not recorded_job(record).has_failed]
-        found.sort(key=lambda record: (str(record.get("submitted_at")), record["job_id"]))
-        found.sort(key=lambda record: recorded_job(record).has_failed)
-        self.claimed |= {record["job_id"] for record in found[:1]}
-        return found[0] if found else None
+        best = min(found, key=preference) if len(found) > 1 else found[0] if found else None
+        self.claimed |= {best["job_id"]} if best else set()
+        return best
 
     def claim_unknown(self, task: Task) -> Intent | None:
         """Return a submit of the task's prompt whose outcome is unknown, likewise."""

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from legnext.api import Client, backoff_delay
-from legnext.budget import usd
 from legnext.errors import Failure, as_failure
 from legnext.job import without_empty
 from legnext.records import Intent, note_job_id, remove_intent, write_intent
@@ -23,6 +22,7 @@ from legnext.store import Store
 from legnext.task import Record, Task
 
 CONNECTION_TRIES = 3
+NOT_PLANNED = "another command was submitting this prompt when this one was planned"
 ENDS_BUYING = (  # what the next submit would meet too
     "insufficient_balance",
     "invalid_api_key",
@@ -34,7 +34,7 @@ ENDS_BUYING = (  # what the next submit would meet too
 
 @dataclass
 class Buyer:
-    """What the submits of a run share. The last three fields change only under the lock."""
+    """What the submits of a run share. Its last three fields are changed under the lock."""
 
     client: Client
     store: Store
@@ -46,7 +46,7 @@ class Buyer:
     unconnected: int = 0  # submits in a row that found no connection
 
 
-def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads top to bottom
+def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901 - it reads top to bottom
     """Give the task a job: one on record, or a new one. Raises Failure, OSError.
 
     After a transient Failure (429, no connection) it may be called again.
@@ -61,20 +61,19 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
             task.adopt(found)
             return
         if earlier := store.claim_unknown(task):
-            set_submit(task, earlier.record)
-            task.outcome_unknown = True
+            task.set_unknown(earlier.record)
             raise Failure("submission_unknown", "the outcome of an earlier submit is unknown")
+
+        task.outcome_unknown = False
 
         # May it be bought? `is_submitting` is set before `stop` is read, and whoever sets `stop`
         # reads `is_submitting` after it: a submit is either seen, or does not begin.
         record = new_record(task, buyer)
-        set_submit(task, record)
+        task.set_submit(record)
         task.is_submitting = True
         try:
-            if not task.approved:
-                raise Failure("not_submitted", "this run had not planned to buy it")
-            if buyer.stop_reason:
-                raise Failure("not_submitted", f"not submitted: {buyer.stop_reason}")
+            if reason := buyer.stop_reason if task.approved else NOT_PLANNED:
+                raise Failure("not_submitted", f"not submitted: {reason}")
             if buyer.stop.wait(backoff_delay(buyer.unconnected) if buyer.unconnected else 0.0):
                 raise Failure("interrupted", "stopped before the submit")
             intent = write_intent(store.directory, record) if store.directory else None
@@ -98,9 +97,10 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
         if intent:
             note_job_id(intent, job.job_id)
         task.set_job(job)
-        task.submitted, task.approved, task.is_submitting = time.monotonic(), False, False
+        task.bought_at, task.approved, task.is_submitting = time.monotonic(), False, False
         store.claimed.add(job.job_id)
-        buyer.balance_usd, buyer.unconnected = balance_after(buyer.balance_usd, task.price_usd), 0
+        buyer.balance_usd = balance_after(buyer.balance_usd, task.price_usd)
+        buyer.unconnected = 0
         buyer.announce(task)
         try:
             store.add_record({**record, **job.as_record()})
@@ -143,10 +143,3 @@ def new_record(task: Task, buyer: Buyer) -> Record:
 def balance_after(balance: float | None, price: float | None) -> float | None:
     """Return the balance in USD after a submit, None if that is not known."""
     return None if balance is None or price is None else round(balance - price, 3)
-
-
-def set_submit(task: Task, record: Record) -> None:
-    """Give the task what is recorded of its submit: the time, and the money before it."""
-    task.submitted_at = str(record.get("submitted_at", ""))
-    task.price_usd = usd(record.get("price_usd"))
-    task.balance = {"before": usd(record.get("balance_usd"))}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from legnext.errors import Failure
-from legnext.job import Job, recorded_job
+from legnext.job import Job, recorded_job, usd
 
 Record = dict[str, Any]  # a job.json
 
@@ -29,7 +29,7 @@ class Task:
     job: Job | None = None
     record: Record = field(default_factory=dict)  # if the job was found on record
     submitted_at: str = ""
-    submitted: float = 0.0  # by this run, in monotonic seconds
+    bought_at: float = 0.0  # by this run, in monotonic seconds
     is_submitting: bool = False  # a POST is out
     outcome_unknown: bool = False  # a POST was out, and may have made a job
     intent: Path | None = None  # of its submit
@@ -37,8 +37,6 @@ class Task:
     replaces_failed: bool = False  # --retry-failed: failed records do not answer it
 
     warnings: list[str] = field(default_factory=list)
-    files: dict[str, Any] = field(default_factory=dict)  # on disk
-    folder: Path | None = None
     error: Failure | None = None
 
     @property
@@ -47,12 +45,23 @@ class Task:
 
     def set_job(self, job: Job) -> None:
         """Give it its job. The id comes first: a signal in between must not lose it."""
-        self.job_id, self.job = job.job_id, job
+        self.job_id, self.job, self.outcome_unknown = job.job_id, job, False
 
     def adopt(self, record: Record) -> None:
         """Give it a job on record; what would be sent now stays as it is."""
         self.record, self.submitted_at = record, str(record.get("submitted_at") or "")
         self.set_job(recorded_job(record))
+
+    def set_submit(self, submit: Record) -> None:
+        """Take over what is recorded of its submit: the time, and the money before it."""
+        self.submitted_at = str(submit.get("submitted_at", ""))
+        self.price_usd = usd(submit.get("price_usd"))
+        self.balance = {"before": usd(submit.get("balance_usd"))}
+
+    def set_unknown(self, submit: Record) -> None:
+        """Note that a submit, of an earlier run, may have made a job."""
+        self.set_submit(submit)
+        self.outcome_unknown = True
 
     def replace_failed_job(self) -> None:
         """Forget the failed job, so that another one is bought."""

@@ -16,7 +16,7 @@ from legnext.api import RETRY_SECONDS, Client, backoff_delay, with_retry
 from legnext.budget import Block
 from legnext.download import Downloader
 from legnext.errors import Failure, attempt
-from legnext.finish import Run, end, finish, write_page
+from legnext.finish import Run, finish, write_page
 from legnext.job import A_JOB_ID, is_job_id
 from legnext.plan import SUBMIT, make_plan, read_prompts, show_plan
 from legnext.report import Reporter
@@ -51,19 +51,21 @@ class Schedule:
 
 def new_run(reporter: Reporter) -> Run:
     """Return what every run has; needs no key and no `requests` yet. Raises Failure `usage`."""
-    host, log = host_of(base_url()), reporter.log
+    url, log = base_url(), reporter.log
+    host = host_of(url)
     store = Store(reporter.options.output_dir, host, reporter.say)
+    reporter.folders = store.folders
     downloader = Downloader(reporter.stop, log, http_on_loopback=host == LOCAL)
-    return Run(Client(base_url(), log), store, reporter.stop, reporter, downloader)
+    return Run(Client(url, log), store, reporter.stop, reporter, downloader)
 
 
 def generate(reporter: Reporter) -> None:
     """Make the pictures of one prompt, or of each prompt in a file. Raises Failure."""
     reporter.options.wait = True
-    buy(reporter)
+    run_prompts(reporter)
 
 
-def buy(reporter: Reporter) -> None:
+def run_prompts(reporter: Reporter) -> None:
     """Submit prompts, and wait for their pictures if asked to; or show the plan. Raises Failure."""
     options = reporter.options
     prompts, run = read_prompts(options), new_run(reporter)
@@ -78,10 +80,10 @@ def buy(reporter: Reporter) -> None:
     run.buyer = Buyer(run.client, run.store, run.stop, reporter.always_say, again=options.again)
     if plan.refusals:
         for task, failure in plan.refusals.items():
-            reporter.end(task, failure)
+            reporter.print_task(task, failure)
         tasks = []
     elif block := plan.block or prepare_to_buy(plan.wanted, run.buyer):
-        reporter.end_together(plan.wanted, block.failure, block.facts)
+        reporter.print_together(plan.wanted, block.failure, block.facts)
         tasks = [task for task in tasks if plan.would[task] != SUBMIT]
     for task in tasks:  # what is left is checked, priced and within every limit
         task.approved = plan.would[task] == SUBMIT
@@ -103,7 +105,7 @@ def prepare_to_buy(wanted: list[Task], buyer: Buyer) -> Block | None:
     return None if buyer.balance_usd is None else budget.over_balance(prices, buyer.balance_usd)
 
 
-def follow(reporter: Reporter) -> None:
+def run_jobs(reporter: Reporter) -> None:
     """Print jobs by their ids; without ids every job on record, oldest first. Raises Failure."""
     options = reporter.options
     for job_id in options.job_ids or []:
@@ -113,7 +115,7 @@ def follow(reporter: Reporter) -> None:
         raise Failure("usage", "give a JOB_ID, or --output-dir for all jobs on record there")
     run = new_run(reporter)
     store = run.store
-    store.read()
+    store.refresh()
     records = sorted(store.records.values(), key=lambda record: str(record.get("submitted_at")))
     job_ids = options.job_ids or [record["job_id"] for record in records]
     for index, job_id in enumerate(job_ids):
@@ -122,40 +124,48 @@ def follow(reporter: Reporter) -> None:
             task.adopt(store.records[job_id])
         reporter.tasks.append(task)
     if options.lists_all and store.damaged:
-        reporter.show({}, store.damaged)
+        reporter.print_json({}, store.damaged)
     run_tasks(reporter.tasks, run)
 
 
 def run_tasks(tasks: list[Task], run: Run) -> None:
     """Take every task as far as it goes, print it, and write the page.
 
-    Jobs on record come first: they may be unfinished, and then have a slot at Legnext already.
+    What needs a new slot at Legnext comes last, after what waits for jobs on record.
     """
     slots = run.reporter.options.concurrency
-    queue = deque(sorted(tasks, key=lambda task: task.job is None))
+    queue = deque(sorted(tasks, key=lambda task: (task.approved, is_unfinished(task))))
     with futures.ThreadPoolExecutor(slots) as workers:
         for _ in range(slots):
             workers.submit(work, queue, run)
     while futures.wait(run.finished, timeout=0.1).not_done and not run.stop.is_set():
         pass
     if not run.stop.is_set():
-        words = "not begun: jobs that were not over in time are still running"
+        words = "not submitted: jobs that were not over in time are still running"
         for task in queue:
-            end(task, Failure("timeout" if task.job else "not_submitted", words), run)
+            run.reporter.print_task(task, Failure("not_submitted", words))
         for task in tasks:  # each has an object, whatever went wrong
-            run.reporter.end(task, Failure("api_error", "it ended without a result"))
+            run.reporter.print_task(task, Failure("api_error", "it ended without a result"))
     attempt(write_page, run)
 
 
+def is_unfinished(task: Task) -> bool:
+    return task.job is not None and not task.job.is_final
+
+
 def work(queue: deque[Task], run: Run) -> None:
-    """Take tasks until there are none, or a job that is not over keeps this worker's slot."""
+    """Take tasks until there are none; submit none while a job that was given up has the slot."""
+    is_free = True
     while not run.stop.is_set():
         try:
             task = queue.popleft()
         except IndexError:
             return
+        if task.approved and not is_free:
+            queue.appendleft(task)
+            return
         failure = attempt(submit_and_wait, task, run)
-        if failure is None and run.is_complete(task):
+        if failure is None and run.has_all_pictures(task):
             finish(task, run)
             continue
         if failure is None:
@@ -163,10 +173,8 @@ def work(queue: deque[Task], run: Run) -> None:
             continue
         if failure.type == "submission_unknown":
             attempt(note_balance, task, run)
-        end(task, failure, run)
-        has_slot = task.job is not None and not task.job.is_final and failure.type != "not_found"
-        if run.buyer and has_slot:
-            return
+        run.reporter.print_task(task, failure)
+        is_free &= not is_unfinished(task) or failure.type == "not_found"
 
 
 def note_balance(task: Task, run: Run) -> None:
@@ -184,10 +192,13 @@ def submit_and_wait(task: Task, run: Run) -> None:
         if task.job is None:
             patience = options.max_wait if options.wait else RETRY_SECONDS
             with_retry(partial(submit, task, run.buyer), patience, run.stop)
-        if not options.wait or (task.job and task.job.has_failed):
+        if not options.wait:
             return
-    if run.is_complete(task):
+    is_listed = task.is_earlier and not options.job_ids
+    if run.has_all_pictures(task) or (is_listed and task.job and task.job.has_failed):
         return
+    if run.buyer and task.is_earlier:
+        run.buyer.announce(task)
     if task.is_earlier and task.job and task.job.is_over:
         refresh_job(task, run)
         if task.job.is_over:
@@ -219,10 +230,10 @@ def refresh_job(task: Task, run: Run) -> None:
 
 def wait(task: Task, run: Run) -> None:
     """Ask for the job until it is over. Raises Failure."""
-    options, start = run.reporter.options, task.submitted or run.began
+    options, start = run.reporter.options, task.bought_at or run.began
     schedule = Schedule(options.initial_wait, options.interval, options.max_wait)
     due: float | None = time.monotonic() - start
-    if task.submitted:
+    if task.bought_at:
         due = min(schedule.initial_wait, schedule.max_wait)
     failures: list[Failure] = []  # of the last requests, in a row
     while due is not None:
