@@ -7,6 +7,7 @@ exit code of a fork of multiprocessing's fork server are its own.
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import multiprocessing
 import os
@@ -22,8 +23,9 @@ from unittest import mock
 
 if POSSIBLE := os.name == "posix":
     _SERVER = multiprocessing.get_context("forkserver")
-    _SERVER.set_forkserver_preload(["requests", "legnext.cli", "legnext.workflow"])
-PATH = {"PYTHONPATH": str(Path(__file__).parents[1] / "scripts")}
+    _SERVER.set_forkserver_preload(["requests", "legnext.cli", "legnext.workflow", "forked"])
+HERE = Path(__file__).parent
+PATH = {"PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent / "scripts")))}
 
 
 class Fork:
@@ -67,6 +69,7 @@ class Fork:
 
 def _become(streams: list[Connection], script: str, args: list[str], env: Any, cwd: str) -> None:
     """Be the script, in the child."""
+    gc.freeze()  # a collection would touch, and so copy, all that was loaded (measured: 18 ms)
     for number, end in enumerate(streams):
         os.dup2(end.fileno(), number)
         end.close()
@@ -76,7 +79,7 @@ def _become(streams: list[Connection], script: str, args: list[str], env: Any, c
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    ours = str(Path(__file__).parent), str(Path(script).parent)
-    sys.path[:] = [ours[1], *(path for path in sys.path if not path.startswith(ours))]
+    scripts = str(Path(script).parent)
+    sys.path[:] = [scripts, *(p for p in sys.path if not p.startswith((str(HERE), scripts)))]
     sys.argv = [script, *args]
     runpy.run_path(script, run_name="__main__")
