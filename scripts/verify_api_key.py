@@ -32,7 +32,7 @@ PARSER = cli.Parser(
 def verify(reporter: Reporter) -> None:
     """Ask for the balance; `valid` is null if the answer says nothing about the key."""
     try:
-        client = Client(base_url(), reporter.log)
+        client = Client(base_url(), reporter.stop, reporter.log)
         account = with_retry(client.balance, RETRY_SECONDS, reporter.stop)
     except Failure as failure:
         code = exit_code(failure.type)

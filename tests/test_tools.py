@@ -1,4 +1,4 @@
-"""The tools run: releases, benchmark, chaos, and the tasks for agents with their judge."""
+"""The tools run: releases, benchmark, and the tasks for agents with their judge."""
 
 import json
 import os
@@ -73,8 +73,3 @@ def test_the_tasks_for_agents_can_be_set_up_and_name_only_flags_that_exist() -> 
 
 def test_the_benchmark_prints_a_row() -> None:
     assert "| 20 records listed |" in printed_by(TOOLS / "bench.py", "--tiny", "listing")
-
-
-def test_two_seconds_of_chaos_keep_every_promise() -> None:
-    figures = json.loads(printed_by(TOOLS / "chaos.py", "--seconds", "2", "--seed", "1"))
-    assert min(figures[name] for name in ("campaigns", "runs", "requests", "jobs")) > 0

@@ -25,7 +25,17 @@ from typing import Any, NamedTuple, TypeVar
 
 from legnext import transport
 from legnext.errors import Failure
-from legnext.job import JOB_ID, MODERATION, Job, error_words, mapping, parse_job, usd
+from legnext.job import (
+    JOB_ID,
+    MODERATION,
+    Job,
+    error_words,
+    is_job_id,
+    load_json,
+    mapping,
+    parse_job,
+    usd,
+)
 from legnext.settings import api_key, redact
 
 SUBMIT_PATH = "/api/v1/diffusion"
@@ -36,7 +46,8 @@ GET_SECONDS, MIN_GET_SECONDS = 15.0, 5.0  # the latter even if less is left
 RETRY_SECONDS = 20.0  # how long a single request is tried again
 MAX_TRIES, MAX_PAUSE = 4, 30.0
 MAX_ANSWER_BYTES = 4_000_000  # a real answer has a few KB
-CHUNK = 16  # urllib3 drops the piece in which a body breaks off
+SMALL = 65_536  # bytes
+CHUNK = 16
 JOB_ID_FIELD = re.compile(rf'"job_id"\s*:\s*"({JOB_ID.pattern})"')
 REDIRECTS = (301, 302, 303, 307, 308)
 ERROR_TYPES = {  # by status, or its first digit
@@ -84,8 +95,8 @@ def with_retry(call: Callable[[], Result], seconds: float, stop: threading.Event
             return call()
         except Failure as failure:
             left = deadline - time.monotonic()
-            out_of_tries = tries >= MAX_TRIES and failure.type != "rate_limited"
-            if not failure.transient or out_of_tries or left <= 0:
+            is_last = left <= 0 or (tries >= MAX_TRIES and failure.code != 429)
+            if not failure.transient or is_last or (failure.retry_after or 0.0) > left:
                 raise
             delay = backoff_delay(tries, failure.retry_after, jitter=random.random())
         if stop.wait(min(delay, left)):
@@ -118,15 +129,25 @@ class Exchange:
 
     def perform(self, session: Any, method: str, url: str, options: dict[str, Any]) -> None:
         """Send the request and receive the answer. Errors are noted, never raised."""
+        size = 1 if method == "POST" else CHUNK  # the piece in which it breaks off is lost
         try:
             with session.request(method, url, **options) as response:
                 self.headers, self.status = response.headers, response.status_code
-                for chunk in response.raw.stream(CHUNK, decode_content=False):
+                for chunk in response.raw.stream(size, decode_content=False):
                     self.content += chunk
                     if len(self.content) > MAX_ANSWER_BYTES:
                         raise ValueError("the answer is too large")
+                    if chunk == b"}" and has_job_id(self.content):
+                        return  # whatever length was declared
         except Exception as error:  # noqa: BLE001 - OSError, ValueError and urllib3's own too
             self.error = error
+
+
+def has_job_id(content: bytearray) -> bool:
+    """Say whether the answer to a submit is whole, as far as it matters."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return len(content) < SMALL and is_job_id(mapping(json.loads(content)).get("job_id"))
+    return False
 
 
 class Answer(NamedTuple):
@@ -142,7 +163,7 @@ def read_answer(exchange: Exchange) -> Answer:
     """Judge what has arrived. A body that is whole JSON counts, however it ended."""
     status, failure = exchange.status, None
     text, body = parse_body(bytes(exchange.content))
-    if status < 300 and isinstance(body, dict) and "job_id" not in body:
+    if status < 300 and isinstance(body, dict) and not is_job_id(body.get("job_id")):
         code = body.get("code")  # an envelope has its own
         status = code if isinstance(code, int) and 400 <= code < 600 else status
     if status and not 200 <= status < 300:
@@ -160,12 +181,12 @@ def parse_body(content: bytes) -> tuple[str, object]:
     """Return a body as text and as JSON, or None, both without the key."""
     with contextlib.suppress(zlib.error):  # packed although we asked for "identity"
         content = zlib.decompressobj(47).decompress(content, MAX_ANSWER_BYTES)
-    text = content.decode("utf-8", "replace")
+    text = content.decode("utf-8-sig", "replace")
     with contextlib.suppress(ValueError, RecursionError):
-        # Twice through JSON: no escape hides the key, no lone surrogate and no NaN is left.
-        text = json.dumps(json.loads(text), ensure_ascii=False)
+        # Twice through JSON: no escape hides the key, and no lone surrogate is left.
+        text = json.dumps(load_json(text), ensure_ascii=False)
         text = redact(text.encode("utf-8", "replace").decode())
-        return text, json.loads(text, parse_constant=lambda _: None)
+        return text, load_json(text)
     return redact(text), None
 
 
@@ -173,23 +194,29 @@ def status_failure(status: int, headers: Mapping[str, str], text: str, body: obj
     """Return the Failure for a status that is not 2xx."""
     type_ = ERROR_TYPES.get(status) or ERROR_TYPES.get(status // 100, "bad_response")
     message = error_words(body)[1][:1000] or f"HTTP {status}"
-    is_html = text.lstrip()[:1] == "<" or "html" in headers.get("Content-Type", "").lower()
+    is_gateway = bool(text.strip()) and not isinstance(body, dict)  # the API's errors are objects
     if status in REDIRECTS:
         message = f"HTTP {status}: redirected to {redact(headers.get('Location', ''))[:200]!r}"
-    elif is_html and text.strip() and not is_transient(status) and status != 401:
+    elif is_gateway and not is_transient(status) and status != 401:
         type_, message = "bad_response", f"a gateway answered, not the API: {message}"
     elif status in (400, 403) and MODERATION.search(message):
         type_ = "content_rejected"
-    seconds = headers.get("Retry-After", "")  # a date, which few servers send, counts as none
-    wait = min(float(seconds), 1e9) if seconds.isdecimal() else None
-    return Failure(type_, message, code=status, retry_after=wait, transient=is_transient(status))
+    wait, transient = retry_after(headers), is_transient(status)
+    return Failure(type_, message, code=status, retry_after=wait, transient=transient)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that the server sent; a date, which few send, counts as none."""
+    seconds = headers.get("Retry-After", "")
+    return min(float(seconds), 1e9) if seconds.isdecimal() else None
 
 
 class Client:
     """The Legnext API. `log` gets a line per exchange, without the key. Threads may share it."""
 
-    def __init__(self, url: str, log: Callable[[str], None] | None = None) -> None:
-        self._url, self._log = url, log
+    def __init__(self, url: str, stop: threading.Event, log: Callable[[str], None] | None) -> None:
+        """`stop`: set when a signal ends the run."""
+        self._url, self._stop, self._log = url, stop, log
 
     def balance(self, seconds: float = GET_SECONDS) -> dict[str, Any]:
         """Return the account's numbers, after one try. Raises Failure."""
@@ -243,12 +270,20 @@ class Client:
         # A thread of its own: no timeout of requests ends a name look-up or a trickle of headers.
         # One that is late is left alone: no body leaves any more, and its answer is not read.
         sender = threading.Thread(target=exchange.perform, args=args, daemon=True)
-        sender.start()
-        sender.join(seconds)
-        if sender.is_alive():
-            exchange.error = TimeoutError(f"no whole answer within {seconds:g} s")
+        try:
+            sender.start()
+        except RuntimeError as error:  # too many threads: nothing is sent
+            raise Failure("network_error", str(error), transient=True) from None
+        while sender.is_alive() and time.monotonic() < began + seconds:
+            sender.join(0.1)
+            if self._stop.is_set() and not (body and body.started):
+                break
+        else:
+            sender.join(0.5)  # the answer may be there, if the process was stopped meanwhile
         if body:
             body.is_cancelled = True
+        if sender.is_alive():
+            exchange.error = TimeoutError(f"no whole answer within {seconds:g} s")
         answer = read_answer(exchange)
         if self._log:
             took = 1000 * (time.monotonic() - began)
@@ -260,13 +295,14 @@ class Client:
 
 def submitted_job(answer: Answer) -> Job | None:
     """Return the new job if exactly one is named, whatever else is wrong with the answer."""
-    job_ids = set(JOB_ID_FIELD.findall(answer.text))
+    message = answer.failure.message if answer.failure else ""
+    job_ids = set(JOB_ID_FIELD.findall(answer.text + message))
     if len(job_ids) != 1:
         return None
     job_id = job_ids.pop()
     with contextlib.suppress(ValueError):
         return parse_job(answer.body, job_id)
-    return Job(job_id, "pending")
+    return Job(job_id, "pending")  # a status next to it, in an envelope, may not be the job's
 
 
 def parse_balance(body: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""May this be bought? The run's budget, the user's own daily limit, the balance: pure functions.
+"""May this be bought? The run's budget, the user's own daily limit, the balance.
 
 Prices are in USD, None if they are not known: they are never guessed.
 """
@@ -9,12 +9,14 @@ from typing import Any
 
 from legnext.errors import Failure
 from legnext.job import age_seconds, recorded_job, usd
+from legnext.settings import daily_limit
 
 DAY_SECONDS = 86_400.0
 ROUNDING = 1e-6  # three times 0.08 is not 0.24
 UNKNOWN_PRICE = "a price is not documented, so it fits into no limit"
 
 Prices = Sequence[float | None]
+Records = Iterable[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,20 @@ def over_balance(prices: Prices, balance: float) -> Block | None:
     return Block(Failure("insufficient_balance", words), facts)
 
 
-def spent_today(jobs: Iterable[dict[str, Any]], submits: Iterable[dict[str, Any]]) -> float:
+def over_daily_limit(prices: Prices, jobs: Records, submits: Records) -> Block | None:
+    """Return why the prices do not fit into LEGNEXT_MAX_USD today. Raises Failure `usage`."""
+    limit = daily_limit()
+    if limit is None:
+        return None
+    return over_limit(prices, limit, "LEGNEXT_MAX_USD", spent_today(jobs, submits))
+
+
+def spent_today(jobs: Records, submits: Records) -> float:
     """Return what the last 24 hours cost, or will: jobs on record, submits of unknown outcome."""
     spent = 0.0
     for record in [*jobs, *submits]:
-        age, cost = age_seconds(record.get("submitted_at")), recorded_job(record).cost_usd
-        if age is not None and age < DAY_SECONDS:
-            spent += (usd(record.get("price_usd")) or 0.0) if cost is None else cost
+        age, job = age_seconds(record.get("submitted_at")), recorded_job(record)
+        if age is not None and age < DAY_SECONDS and not (job.has_failed and not job.cost_usd):
+            price = usd(record.get("price_usd"))
+            spent += (price or 0.0) if job.cost_usd is None else job.cost_usd
     return round(spent, 3)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from legnext.api import is_transient, with_retry
+from legnext.api import is_transient, retry_after, with_retry
 from legnext.errors import Failure
 from legnext.job import Job
 from legnext.settings import why_url_refused
@@ -43,7 +43,7 @@ def pictures_in(folder: Path | None) -> dict[str, str]:
     """Return the file names of the pictures in a job's folder, by grid, 1, 2 and so on."""
     found: list[str] = []
     with contextlib.suppress(OSError):
-        found = os.listdir(folder) if folder else []
+        found = [entry.name for entry in os.scandir(folder) if entry.is_file()] if folder else []
     named = {match[1]: file for file in found if (match := OURS.fullmatch(file))}
     return dict(sorted(named.items(), key=lambda item: item[0].zfill(2)))
 
@@ -96,13 +96,14 @@ class Downloader:
         kind, size = format_of(content), len(content)
         if size and not kind:
             raise failed(f"{url}: the answer is not an image", transient=True)
-        is_right_size = size and declared in (None, str(size))
+        lengths = set(map(int, re.findall("[0-9]+", declared)))  # some servers send it twice
+        is_right_size = size and lengths <= {size}
         if not is_right_size or FORMATS[kind][1] not in content[-TAIL_BYTES:]:
             raise failed(f"{url}: cut off after {size} bytes", transient=True)
         return content, kind
 
-    def _receive(self, url: str, deadline: float) -> tuple[bytes, str | None]:
-        """Return the answer's body and the declared length, if there is one."""
+    def _receive(self, url: str, deadline: float) -> tuple[bytes, str]:
+        """Return the answer's body and the declared length, "" if there is none."""
         began, content, response = time.monotonic(), bytearray(), None
         try:
             with self._session.get(url, **request_options(GAP_SECONDS)) as response:
@@ -111,8 +112,10 @@ class Downloader:
                     took = 1000 * (time.monotonic() - began)
                     self.log(f"GET {url} {took:.0f} ms: {status} {response.reason}")
                 if status != 200:
-                    transient = status == 202 or is_transient(status)
-                    raise failed(f"{url}: HTTP {status}", status, transient=transient)
+                    failure = failed(f"{url}: HTTP {status}", status)
+                    failure.transient = status == 202 or is_transient(status)
+                    failure.retry_after = retry_after(response.headers)
+                    raise failure
                 for chunk in response.iter_content(CHUNK):
                     content += chunk
                     if len(content) > MAX_IMAGE_BYTES or time.monotonic() > deadline:
@@ -122,5 +125,6 @@ class Downloader:
         except (OSError, ValueError) as error:
             failure = connection_failure(error, answered=response is not None)
             raise failed(f"{url}: {failure.message}", transient=failure.transient) from None
-        encoded = "Content-Encoding" in response.headers
-        return bytes(content), None if encoded else response.headers.get("Content-Length")
+        headers = response.headers
+        is_unsized = "Content-Encoding" in headers or "Transfer-Encoding" in headers
+        return bytes(content), "" if is_unsized else headers.get("Content-Length", "")

@@ -52,12 +52,13 @@ INSTALL = "Start the script with `uv run`, or run `python3 -m pip install reques
 SET_KEY = """Set LEGNEXT_API_KEY in the environment, to a key from https://legnext.ai/app/api-keys \
 (never in a command or a chat). A key set in one shell command is gone in the next, and a variable \
 that is set, even to a wrong value, wins over `uv run --env-file`."""
+BAD_KEY = f"The key that is set is refused; nothing was bought with it. {SET_KEY}"
 SETUP = f"""{FREE} Repeating it does not help: fix this machine's setup (LEGNEXT_BASE_URL, \
 HTTPS_PROXY, REQUESTS_CA_BUNDLE, a sandbox without network)."""
 BALANCE = f"""{FREE} Tell the user the price and the balance: they can top up at \
 https://legnext.ai, or buy less."""
-FORGOTTEN = """Jobs are kept about 3 days. If it stays unknown, its pictures are lost; --again \
-buys a new job, if the user agrees."""
+FORGOTTEN = """Jobs are kept about 3 days. If it stays unknown, its pictures are lost: if the user \
+agrees, delete its folder, and the same command buys it again."""
 FAILED_JOB = """If moderation refused it, change the prompt; otherwise generate_and_wait.py with \
 --retry-failed buys it again: ask the user first."""
 FORBIDDEN = f"{FREE} This account may not do that: leave it out, or ask support@legnext.ai."
@@ -82,7 +83,8 @@ KINDS = {
                        "Free some space or make the folder writable first."),
     "missing_dependency": Kind(Exit.FIX, INSTALL, INSTALL),
     "setup_error": Kind(Exit.FIX, SETUP, "Fix this machine's network setup first."),
-    **dict.fromkeys(("missing_api_key", "invalid_api_key"), Kind(Exit.KEY, SET_KEY, SET_KEY)),
+    "missing_api_key": Kind(Exit.KEY, SET_KEY, SET_KEY),
+    "invalid_api_key": Kind(Exit.KEY, BAD_KEY, BAD_KEY),
     "insufficient_balance": Kind(Exit.MONEY, BALANCE),
     "over_budget": Kind(Exit.MONEY, "Nothing was sent. Ask the user for more, or buy less."),
     "job_failed": Kind(Exit.REFUSED, FAILED_JOB),

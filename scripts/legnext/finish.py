@@ -40,6 +40,7 @@ class Run:
     finished: list[Future[None]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     next_page: float = 0.0  # monotonic seconds
+    is_page_old: bool = True  # something has changed since it was written
 
     def has_all_pictures(self, task: Task) -> bool:
         """Say whether all pictures have been on disk: only jobs by their ids get them again."""
@@ -49,10 +50,13 @@ class Run:
 
 def finish(task: Task, run: Run) -> None:
     was_complete, failure = run.has_all_pictures(task), attempt(save, task, run)
+    if failure and failure.type == "file_error" and run.buyer:
+        run.buyer.stop_reason = failure.message  # what use are more pictures?
     if task.job and task.job.has_failed:
         failure = Failure("job_failed", task.job.reason, code=task.job.code)
     run.reporter.print_task(task, failure)
-    if not was_complete and time.monotonic() > run.next_page:
+    run.is_page_old |= not was_complete
+    if run.is_page_old and time.monotonic() > run.next_page:
         attempt(write_page, run)
 
 
@@ -103,6 +107,7 @@ def download(job: Job, run: Run, directory: Path) -> None:
 
 def download_one(job: Job, name: str, url: str, directory: Path, run: Run) -> None:
     content, extension = run.downloader.fetch(url)
+    directory.mkdir(parents=True, exist_ok=True)  # somebody may have moved it away
     partial = directory / f".{secrets.token_hex(4)}.part"
     try:
         partial.write_bytes(content)
@@ -115,7 +120,7 @@ def download_one(job: Job, name: str, url: str, directory: Path, run: Run) -> No
 def write_page(run: Run) -> None:
     """Write the page of all jobs: a convenience, no failure of which matters. Raises OSError."""
     began, store = time.monotonic(), run.store
-    run.next_page = math.inf  # one thread writes it
+    run.next_page, run.is_page_old = math.inf, False  # one thread writes it
     records = [*store.records.values(), *store.foreign.values()]
     try:
         entries = [entry for record in records if (entry := page_entry(record, run))]

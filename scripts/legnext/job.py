@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -90,8 +91,9 @@ def parse_job(body: object, job_id: str) -> Job:
     """
     if not isinstance(body, dict):
         raise ValueError("not an object")
-    named, status = body.get("job_id"), text(body.get("status"))
-    if isinstance(named, str) and named.lower() != job_id.lower():
+    named, status = text(body.get("job_id")), text(body.get("status"))
+    # A gateway has a status of its own: what failed has to be named.
+    if (named or status in FAILED) and named.lower() != job_id.lower():
         raise ValueError(f"it is about another job, {named[:80]!r}")
     if not status:
         raise ValueError("no status")
@@ -124,6 +126,7 @@ def error_words(body: object) -> tuple[int | None, str]:
     places = [raw.get("error"), raw, raw.get("output")]
     codes = [mapping(place).get("code") for place in places]
     words = [words for place in places for words in texts_in(place)]
+    words = words[:50]  # some send a whole log
     # raw_message often says the same as message, sometimes more
     distinct = [w for w in dict.fromkeys(words) if not any(w != o and w in o for o in words)]
     return next((c for c in codes if type(c) is int and c), None), "; ".join(distinct)
@@ -162,6 +165,16 @@ def is_number(value: object) -> TypeGuard[float]:
 
 def usd(value: object) -> float | None:
     return float(value) if is_number(value) else None
+
+
+def load_json(content: str | bytes) -> Any:
+    """Parse JSON; infinite numbers and NaN, which are none, become null. Raises ValueError."""
+    parse = {"parse_constant": lambda _: None, "parse_float": finite}
+    return json.loads(content, **parse)  # type: ignore[arg-type]
+
+
+def finite(digits: str) -> float | None:
+    return number if math.isfinite(number := float(digits)) else None
 
 
 def mapping(value: object) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from legnext.errors import Failure
 from legnext.job import age_seconds, recorded_job, without_empty
 from legnext.options import Options
 from legnext.parameters import PICTURE_SUFFIXES
+from legnext.prompt import QUOTES
 from legnext.records import load_record
 from legnext.report import Reporter
-from legnext.settings import LOCAL, base_url, daily_limit
+from legnext.settings import LOCAL, base_url
 from legnext.store import Store
 from legnext.task import Task
 
@@ -165,14 +166,16 @@ def resolve_references(task: Task, host: str) -> None:
     if not any(f".{suffix}" in typed.lower() for suffix in PICTURE_SUFFIXES):
         return  # the quick way for most
     for word in prompt.references(task.prompt):
-        if "://" in word or Path(word).suffix[1:].lower() not in PICTURE_SUFFIXES:
+        if "://" in word or not re.search(rf"(?i)\.({'|'.join(PICTURE_SUFFIXES)})\b", word):
             continue
-        path = os.path.abspath(os.path.expanduser(word))
-        typed = replace_word(typed, word, path)
+        name = re.sub(r"::[\d.]+$", "", word.strip(QUOTES))
+        path = os.path.abspath(os.path.expanduser(name))
+        typed = replace_word(typed, word, word.replace(name, path))
         url, age = find_url(Path(path), host)
-        if url:
-            task.prompt = replace_word(task.prompt, word, url)
-            task.warnings.append(f"{word} is sent as its URL, {url}")
+        resolved = replace_word(task.prompt, word, word.replace(name, url))
+        if url and resolved != task.prompt:
+            task.prompt = resolved
+            task.warnings.append(f"{name} is sent as its URL, {url}")
             if age is None or age > EXPIRY_SECONDS:
                 task.warnings.append(f"{url} may have expired: it is more than 7 days old")
     task.typed = typed if typed != task.prompt else ""
@@ -197,16 +200,12 @@ def why_blocked(options: Options, wanted: list[Task], store: Store) -> Block | N
     """Return why nothing may be bought: the records, --budget, LEGNEXT_MAX_USD; or None."""
     if not wanted:
         return None
-    prices, daily, block = [task.price_usd for task in wanted], daily_limit(), None
+    prices, block = [task.price_usd for task in wanted], None
     if store.damaged:
         return Block(store.damaged, {"price_usd": budget.total(prices)})
     if options.budget is not None:
         block = budget.over_limit(prices, options.budget, "--budget")
-    if daily is not None and block is None:
-        submits = [intent.record for intent in store.unknown]
-        spent = budget.spent_today(store.records.values(), submits)
-        block = budget.over_limit(prices, daily, "LEGNEXT_MAX_USD", spent)
-    return block
+    return block or budget.over_daily_limit(prices, *store.submits())
 
 
 def show_plan(plan: Plan, reporter: Reporter) -> None:

@@ -203,7 +203,6 @@ ODD_TEXT = {  # warnings, in the text before the first flag
     r"&#?\w+;|%20|\\n": "is sent as it stands: write the character itself",
     r"(?i)negative prompt:": "write --no and the words, at the end",
     r"(?<!\S)--(?!\S)": "may be read as a flag without a name: write a comma",
-    r"(?i)^[\"']?(?:[a-z]:|~|\.\.?|/home|/users|/tmp)[/\\]\S*": NO_UPLOAD,  # with a blank in it
 }
 PATH = re.compile(rf"(?i)(?:data|blob|file):|(?:~|\.{{0,2}})[/\\]\S|[a-z]:[/\\]|{PICTURE_NAME}")
 

@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from legnext.errors import Failure
-from legnext.job import is_job_id, mapping
+from legnext.job import is_job_id, load_json, mapping
 from legnext.task import Record
 
 INTENT = re.compile(r"submit-[0-9a-f]{16}\.json")  # no other file is taken for one
@@ -34,7 +35,8 @@ class Intent:
 
 
 def damaged(path: Path, why: object) -> Failure:
-    hint = f"Nothing is bought until {path} is repaired or deleted: it may be about a paid job."
+    fix = "can be read" if isinstance(why, OSError) else "is repaired or deleted"
+    hint = f"Nothing is bought until {path} {fix}: it may be about a paid job."
     return Failure("file_error", f"{path} cannot be read: {why}", hint=hint)
 
 
@@ -42,15 +44,16 @@ def load_record(folder: Path) -> Record | None:
     """Return the record in a folder, None if it has none. Raises Failure if it is damaged."""
     path, content = folder / "job.json", b""
     try:
-        if stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would hang
-            content = path.read_bytes()
-        record = json.loads(content, parse_constant=lambda _: None)  # NaN is no JSON
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None  # reading a pipe would hang
+        content = path.read_bytes()
+        record = load_json(content)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise damaged(path, error) from None
     except (ValueError, RecursionError):
-        if b"job_id" in content:
+        if b"job_id" in content or not content.strip(b"\0"):  # a full disk left it empty
             raise damaged(path, "not JSON") from None
         return None
     # Valid JSON without a job_id is another program's.
@@ -70,17 +73,23 @@ def load_intent(path: Path) -> Intent | None:
         job_id, newline, _ = answer.partition("\n")
         is_known = newline and is_job_id(job_id)  # without the newline it may be half an id
         known = {"job_id": job_id, "status": "pending"} if is_known else {}
-        return Intent(path, {**json.loads(line), **known}) if line else None
+        record = {**json.loads(line), **known} if line else {}
+        if not all(isinstance(record.get(name, ""), str) for name in ("prompt", "typed", "name")):
+            raise ValueError("a prompt is no text")
+        if "job_id" in record and not is_job_id(record["job_id"]):
+            raise ValueError("its job_id is none")
+        return Intent(path, record) if line else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise damaged(path, error) from None
 
 
-def is_directory(entry: os.DirEntry[str]) -> bool:
-    with contextlib.suppress(OSError):  # a link that leads to itself
+def may_be_directory(entry: os.DirEntry[str]) -> bool:
+    try:
         return entry.is_dir()
-    return False
+    except OSError as error:  # ELOOP: a link that leads to itself
+        return error.errno != errno.ELOOP
 
 
 def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
@@ -93,7 +102,7 @@ def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
             for entry in entries:
                 if INTENT.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     intents.append(entry.name)
-                elif not entry.name.startswith(".") and is_directory(entry):
+                elif not re.match(r"\.|lost\+found$", entry.name) and may_be_directory(entry):
                     folders.add((entry.name, entry.inode()))
     except OSError as error:
         raise Failure("file_error", f"{directory} cannot be read: {error}") from None
@@ -110,8 +119,11 @@ def write_whole(path: Path, pieces: Iterable[bytes], job_id: str = "") -> None:
         with partial.open("xb") as file:
             file.writelines(pieces)
             file.flush()
-            with contextlib.suppress(OSError):  # EINVAL on file systems that have no fsync
+            try:
                 os.fsync(file.fileno())
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # it has no fsync
+                    raise
         found = load_record(path.parent) if job_id else None
         if found and found["job_id"] != job_id:
             raise FileNotFoundError(2, "now another job's folder", str(path))

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from legnext import SIGNALS, budget, gallery
 from legnext.download import describe_files
-from legnext.errors import KINDS, Exit, Failure, exit_code, run_exit_code
+from legnext.errors import FREE, KINDS, Exit, Failure, exit_code, run_exit_code
 from legnext.job import age_seconds, usd, without_empty
 from legnext.options import Options
 from legnext.settings import redact
@@ -72,7 +72,7 @@ def describe(task: Task, options: Options, folder: Path | None) -> dict[str, Any
 def describe_failure(task: Task, failure: Failure, code: int, options: Options) -> dict[str, Any]:
     """Return `error`, and what helps with it: `resume`, or the numbers of an unknown submit."""
     body: dict[str, Any] = {}
-    hints: list[str] = []
+    hints = [KINDS[failure.type].hint.removeprefix(FREE)] if task.job_id else []
     if task.outcome_unknown:
         body = {"submitted_at": task.submitted_at, "price_usd": task.price_usd}
         body["balance_usd"] = {"before": None, "after": None, **task.balance}
@@ -118,7 +118,7 @@ def total_of(tasks: list[Task], options: Options) -> dict[str, Any]:
 
 
 def cost_or_price(task: Task) -> float | None:
-    if task.job and task.job.cost_usd is not None:
+    if task.job and task.job.is_final:
         return task.job.cost_usd
     return usd(task.record.get("price_usd")) if task.record else task.price_usd
 

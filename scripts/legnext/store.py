@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unicodedata import normalize
 
 from legnext import records
 from legnext.errors import Failure
@@ -29,17 +30,19 @@ else:
 BUSY = PermissionError if sys.platform == "win32" else BlockingIOError  # the lock is held
 LOCK_SECONDS, LOCK_PAUSE = 100.0, 0.05  # a submit takes up to 90 s
 MAX_PASSES = 20
+OURS = ("prompt", "typed", "name", "submitted_at", "nonce", "host")  # the API does not know them
 LONGEST_NAME, SLUG_LENGTH = 60, 40  # of folders: to try, and to make
 
 
 def prompt_keys(fields: Record) -> set[str]:
     """Return what a record or a task is found by: its prompts, with runs of blanks as one."""
-    return {" ".join(text(fields.get(name)).split()) for name in ("prompt", "typed")} - {""}
+    prompts = [text(fields.get(name)) for name in ("prompt", "typed")]
+    return {" ".join(normalize("NFC", prompt).split()) for prompt in prompts} - {""}
 
 
 def merge(old: Record, new: Record) -> Record:
-    """Return a record with what is new. A final status stays: another run saw more."""
-    merged = {**old, **new}
+    """Return a record with what is new. What only we know stays, and a final status."""
+    merged = {**old, **new, **{name: old[name] for name in OURS if name in old}}
     if old and recorded_job(old).is_final and not recorded_job(merged).is_final:
         merged["status"] = old["status"]
     if "error" in merged and not recorded_job(merged).has_failed:
@@ -47,10 +50,11 @@ def merge(old: Record, new: Record) -> Record:
     return merged
 
 
-def preference(record: Record) -> tuple[bool, str, str]:
+def preference(record: Record, typed: str) -> tuple[bool, bool, str, str]:
     """Sort records of one prompt: the earliest that did not fail comes first."""
+    is_other = text(record.get("typed")) != typed
     has_failed = recorded_job(record).has_failed
-    return has_failed, str(record.get("submitted_at")), record["job_id"]
+    return has_failed, is_other, str(record.get("submitted_at")), record["job_id"]
 
 
 class Store:
@@ -150,7 +154,7 @@ class Store:
                 except Failure as failure:
                     self.damaged = failure
         else:
-            raise Failure("file_error", f"{self.directory} keeps changing: try again")
+            raise Failure("timeout", f"{self.directory} keeps changing")
         mine = [intent for intent in intents if intent.record.get("host") == self.host]
         self.unknown = [intent for intent in mine if "job_id" not in intent.record]
         for record in [intent.record for intent in intents if "job_id" in intent.record]:
@@ -187,7 +191,7 @@ class Store:
             found = [record for record in found if (record.get("name") or "") == task.name]
         if task.replaces_failed:
             found = [record for record in found if not recorded_job(record).has_failed]
-        best = min(found, key=preference) if len(found) > 1 else found[0] if found else None
+        best = min(found, key=lambda record: preference(record, task.typed), default=None)
         self.claimed |= {best["job_id"]} if best else set()
         return best
 
@@ -200,6 +204,10 @@ class Store:
                 self.claimed.add(intent.path.name)
                 return intent
         return None
+
+    def submits(self) -> tuple[list[Record], list[Record]]:
+        """Return the jobs on record, and the submits of unknown outcome."""
+        return list(self.records.values()), [intent.record for intent in self.unknown]
 
     def foreign_records(self, task: Task) -> list[Record]:
         return [self.foreign[job_id] for job_id in self._ids_of(task) if job_id in self.foreign]
@@ -219,7 +227,7 @@ class Store:
         folder = self.directory / f"{slug}-{job_id[:8]}"
         if folder.exists():
             folder = self.directory / f"{slug}-{job_id}"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)  # somebody may have moved the directory away
         self._update(folder, record)
 
     def save(self, record: Record, stop: threading.Event) -> None:

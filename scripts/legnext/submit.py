@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from legnext.api import Client, backoff_delay
+from legnext.budget import over_daily_limit
 from legnext.errors import Failure, as_failure
 from legnext.job import without_empty
 from legnext.records import Intent, note_job_id, remove_intent, write_intent
@@ -46,7 +47,7 @@ class Buyer:
     unconnected: int = 0  # submits in a row that found no connection
 
 
-def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901 - it reads top to bottom
+def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads top to bottom
     """Give the task a job: one on record, or a new one. Raises Failure, OSError.
 
     After a transient Failure (429, no connection) it may be called again.
@@ -74,6 +75,8 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901 - it reads top to bo
         try:
             if reason := buyer.stop_reason if task.approved else NOT_PLANNED:
                 raise Failure("not_submitted", f"not submitted: {reason}")
+            if block := over_daily_limit([task.price_usd], *store.submits()):
+                raise block.failure  # another command has bought since this one was planned
             if buyer.stop.wait(backoff_delay(buyer.unconnected) if buyer.unconnected else 0.0):
                 raise Failure("interrupted", "stopped before the submit")
             intent = write_intent(store.directory, record) if store.directory else None

@@ -3,11 +3,13 @@
 import gc
 import os
 import re
+from http.client import HTTPException
 from typing import Any
 
 from legnext import __version__
 from legnext.errors import Failure
 
+NO_TLS = "WRONG_VERSION|HANDSHAKE_FAILURE|UNSUPPORTED|PROTOCOL_VERSION|CERTIFICATE|UNKNOWN_CA"
 requests: Any = None  # imported when it is needed: --help and --dry-run work without it
 
 
@@ -36,8 +38,10 @@ def request_options(read_seconds: float) -> dict[str, Any]:
     return {
         "allow_redirects": False,  # requests would take the key along to another host
         "stream": True,
-        "proxies": {"http": ""},  # http is this machine only: no proxy may see a key in clear
-        "timeout": (min(10.0, read_seconds), read_seconds),  # to connect, between two pieces
+        # No proxy for this machine; http is nothing else, and must not show it a key in clear.
+        "proxies": {"http": "", "https://localhost": "", "https://127.0.0.1": ""},
+        # To connect to an address, of which a host may have dead ones; between two pieces.
+        "timeout": (min(10.0, read_seconds / 3), read_seconds),
     }
 
 
@@ -47,10 +51,11 @@ def connection_failure(error: Exception, *, answered: bool) -> Failure:
     `answered`: a status had arrived, so that the way to the host is right.
     """
     cause: BaseException = error
-    while isinstance(cause.__context__, Exception):  # requests and urllib3 wrap it three deep
+    # requests and urllib3 wrap it three deep
+    while isinstance(cause.__context__, Exception) and not isinstance(cause, HTTPException):
         cause = cause.__context__
-    words = f"{type(cause).__name__}: {getattr(cause, 'strerror', None) or cause}"
-    words = re.sub(r"//\S*@", "//", words)  # the password in a proxy's URL, or a part of it
+    words = f"{type(cause).__name__}: {getattr(cause, 'strerror', None) or cause}"[:500]
+    words = re.sub(r"(?s)//.*@", "//", words)  # the password in a proxy's URL, or a part of it
     words = re.sub("Failed to parse: .*", "a URL, perhaps a proxy's, cannot be parsed", words)
     if isinstance(error, requests.exceptions.ProxyError):
         words = f"proxy: {words}"
@@ -60,7 +65,7 @@ def connection_failure(error: Exception, *, answered: bool) -> Failure:
         isinstance(error, ValueError)  # the URL, or the proxy's, cannot be used
         or not isinstance(error, requests.RequestException)  # the CA bundle cannot be read
         or isinstance(cause, (ValueError, PermissionError))  # certificate; sandbox without network
-        or (isinstance(error, requests.exceptions.SSLError) and "EOF" not in words)
+        or (isinstance(error, requests.exceptions.SSLError) and re.search(NO_TLS, words))
         or re.search("Tunnel connection failed: (403|407)", words)
     ):
         return Failure("setup_error", words)

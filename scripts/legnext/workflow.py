@@ -56,7 +56,7 @@ def new_run(reporter: Reporter) -> Run:
     store = Store(reporter.options.output_dir, host, reporter.say)
     reporter.folders = store.folders
     downloader = Downloader(reporter.stop, log, http_on_loopback=host == LOCAL)
-    return Run(Client(url, log), store, reporter.stop, reporter, downloader)
+    return Run(Client(url, reporter.stop, log), store, reporter.stop, reporter, downloader)
 
 
 def generate(reporter: Reporter) -> None:
@@ -146,7 +146,8 @@ def run_tasks(tasks: list[Task], run: Run) -> None:
             run.reporter.print_task(task, Failure("not_submitted", words))
         for task in tasks:  # each has an object, whatever went wrong
             run.reporter.print_task(task, Failure("api_error", "it ended without a result"))
-    attempt(write_page, run)
+    if run.is_page_old:
+        attempt(write_page, run)
 
 
 def is_unfinished(task: Task) -> bool:
