@@ -9,23 +9,22 @@
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python -P omits it
+sys.path.insert(0, os.path.dirname(__file__))  # python -P omits it
 import legnext
 
 legnext.note_signals()
 
 from legnext import cli, workflow
 
-EXAMPLE = "uv run scripts/get_task.py 89fc70ee-0357-4dab-98e7-d3383e2efd1b"
+COMMAND = "uv run scripts/get_task.py"
 PARSER = cli.Parser(
     __doc__,
     "0 2 3 5 6",
     ("--output-dir", "--wait", "--interval", "--max-wait"),
-    f"{EXAMPLE} --wait --output-dir pictures",
-    "uv run scripts/get_task.py --output-dir pictures",
+    f"{COMMAND} 89fc70ee-0357-4dab-98e7-d3383e2efd1b --wait --output-dir pictures",
+    f"{COMMAND} --output-dir pictures",
 )
-HELP = "ids of jobs; without one: all jobs in --output-dir"
-PARSER.add_argument("job_ids", metavar="JOB_ID", nargs="*", help=HELP)
+PARSER.add_argument("job_ids", metavar="JOB_ID", nargs="*", help="none: all jobs in --output-dir")
 
 if __name__ == "__main__":
     cli.main(PARSER, workflow.run_jobs)

@@ -9,7 +9,7 @@
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python -P omits it
+sys.path.insert(0, os.path.dirname(__file__))  # python -P omits it
 import legnext
 
 legnext.note_signals()

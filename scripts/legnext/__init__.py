@@ -8,7 +8,7 @@ __version__ = "3.0.0"
 
 gc.disable()  # until requests is loaded: what modules allocate lives on (measured: 8 ms)
 
-# Nothing before this line needs more than Python 3.6, so that an old interpreter prints JSON too.
+# Up to here Python 3.6 is enough, so that an old interpreter prints JSON too.
 if sys.version_info < (3, 10):  # noqa: UP036
     sys.stdout.write(
         '{"error": {"type": "setup_error", "code": null, "message": "Python 3.10 or newer is '
@@ -17,11 +17,11 @@ if sys.version_info < (3, 10):  # noqa: UP036
     sys.exit(2)
 
 SIGNALS = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143, "SIGBREAK": 130}  # and their exit codes
-received_signals = []  # type: list[str]
+received_signals: list[str] = []
 
 
 def note_signals() -> None:
-    """From now on only note signals; one that is ignored stays ignored (`nohup`, `&`).
+    """Only note signals from now on; an ignored one stays ignored (`nohup`, `&`).
 
     A handler only appends: it may run while the main thread holds any lock.
     """

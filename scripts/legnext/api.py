@@ -1,13 +1,13 @@
-"""The client of the Legnext API: three calls, and the rules of what may be sent again.
+"""The client of the Legnext API: balance, submit, job; what may be sent again.
 
 A submit costs money and has no idempotency key: once it may have arrived, it is never sent again.
 
 What real networks and clients taught:
-- The exceptions of requests do not say whether a request was sent: "Connection aborted" after a
-  submit is a ConnectionError, like a refused connection. `RequestBody.started` says it.
+- requests does not say whether a request was sent: "Connection aborted" after a submit is a
+  ConnectionError, like a refused connection. `RequestBody.started` says it.
 - A gateway may close an idle connection just as a submit leaves: each submit gets a new one.
 - A link that was down for 20 s lost six of six answers with a timeout of 30 s, none with 90 s.
-- Answers that were cut short, mislabelled or no JSON still had the id of a paid job in them.
+- Answers that were cut short, mislabelled or no JSON had the id of a paid job in them.
 """
 
 import contextlib
@@ -25,30 +25,19 @@ from typing import Any, NamedTuple, TypeVar
 
 from legnext import transport
 from legnext.errors import Failure
-from legnext.job import (
-    JOB_ID,
-    MODERATION,
-    Job,
-    error_words,
-    is_job_id,
-    load_json,
-    mapping,
-    parse_job,
-    usd,
-)
+from legnext.job import JOB_ID, Job, error_words, is_job_id, load_json, mapping, parse_job, usd
 from legnext.settings import api_key, redact
 
 SUBMIT_PATH = "/api/v1/diffusion"
 BALANCE_KEYS = ("account_id", "balance_usd", "available_credits", "available_points")
-SUBMIT_SECONDS = 90.0  # in all: other commands wait for the lock while a submit is out
+SUBMIT_SECONDS = 90.0  # in all: other commands wait for the lock
 BALANCE_SECONDS = 5.0  # for the check before a submit
 GET_SECONDS, MIN_GET_SECONDS = 15.0, 5.0  # the latter even if less is left
-RETRY_SECONDS = 20.0  # how long a single request is tried again
+RETRY_SECONDS = 20.0  # for retries of one request
 MAX_TRIES, MAX_PAUSE = 4, 30.0
 MAX_ANSWER_BYTES = 4_000_000  # a real answer has a few KB
-SMALL = 65_536  # bytes
-CHUNK = 16
 JOB_ID_FIELD = re.compile(rf'"job_id"\s*:\s*"({JOB_ID.pattern})"')
+MODERATION = re.compile("(?i)banned|prohibit|nsfw|content (policy|moderation)|sensitive content")
 REDIRECTS = (301, 302, 303, 307, 308)
 ERROR_TYPES = {  # by status, or its first digit
     **dict.fromkeys(REDIRECTS, "setup_error"),
@@ -65,23 +54,23 @@ Result = TypeVar("Result")
 
 
 def may_have_created_job(status: int) -> bool:
-    """Say whether a submit that was sent, and got this status but no job id, may have made a job.
+    """Say whether a submit that was sent and got this status, but no job id, may have made a job.
 
-    0: no answer. 1xx: only an interim one. 2xx: accepted. 303: carried out (RFC 9110). 408, 5xx:
-    gateways say so even of requests that the API accepted.
+    0: no answer. 1xx: an interim one. 2xx: accepted. 303: carried out (RFC 9110). 408, 5xx:
+    gateways send them even if the API accepted the request.
     """
     return status < 300 or status in (303, 408) or status >= 500
 
 
 def is_transient(status: int) -> bool:
-    """Say whether the same GET may succeed a moment later."""
+    """Say whether the same GET may succeed soon."""
     return status in (408, 429) or status >= 500 or status < 200
 
 
 def backoff_delay(
     failures: int, retry_after: float | None = None, *, base: float = 1.0, jitter: float = 0.0
 ) -> float:
-    """Return the seconds to wait after so many failures in a row; `jitter`: 0 to 1."""
+    """Return the seconds to wait after so many failures in a row. `jitter`: 0 to 1."""
     delay = min(base * 2.0 ** min(failures - 1, 16), MAX_PAUSE) * (1 - jitter / 2)
     return max(delay, min(retry_after or 0.0, MAX_PAUSE))
 
@@ -100,13 +89,13 @@ def with_retry(call: Callable[[], Result], seconds: float, stop: threading.Event
                 raise
             delay = backoff_delay(tries, failure.retry_after, jitter=random.random())
         if stop.wait(min(delay, left)):
-            raise Failure("interrupted", "stopped before another try")
+            raise Failure("interrupted", "stopped before a retry")
 
 
 class RequestBody(io.BytesIO):
     """A request body. It is read once the connection is up: if it never was, nothing arrived.
 
-    Whoever cancels looks at `started` afterwards: it is seen to have started, or is not sent.
+    Cancel it, then read `started`: if that is false, it will not be sent.
     """
 
     started = is_cancelled = False
@@ -120,7 +109,7 @@ class RequestBody(io.BytesIO):
 
 @dataclass
 class Exchange:
-    """What has come back of one request so far."""
+    """What has come back of a request so far."""
 
     status: int = 0  # 0: no answer
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -128,8 +117,8 @@ class Exchange:
     error: Exception | None = None
 
     def perform(self, session: Any, method: str, url: str, options: dict[str, Any]) -> None:
-        """Send the request and receive the answer. Errors are noted, never raised."""
-        size = 1 if method == "POST" else CHUNK  # the piece in which it breaks off is lost
+        """Send the request and receive the answer. Never raises."""
+        size = 1 if method == "POST" else 16  # the piece in which it breaks off is lost
         try:
             with session.request(method, url, **options) as response:
                 self.headers, self.status = response.headers, response.status_code
@@ -144,14 +133,14 @@ class Exchange:
 
 
 def has_job_id(content: bytearray) -> bool:
-    """Say whether the answer to a submit is whole, as far as it matters."""
+    """Say whether an answer is JSON with a job id: nothing else of it matters."""
     with contextlib.suppress(ValueError, RecursionError):
-        return len(content) < SMALL and is_job_id(mapping(json.loads(content)).get("job_id"))
+        return len(content) < 65_536 and is_job_id(mapping(json.loads(content)).get("job_id"))
     return False
 
 
 class Answer(NamedTuple):
-    """What an exchange came to, without the key in it."""
+    """The result of an exchange, without the key."""
 
     status: int
     text: str
@@ -178,12 +167,12 @@ def read_answer(exchange: Exchange) -> Answer:
 
 
 def parse_body(content: bytes) -> tuple[str, object]:
-    """Return a body as text and as JSON, or None, both without the key."""
+    """Return a body as text and as JSON or None, without the key."""
     with contextlib.suppress(zlib.error):  # packed although we asked for "identity"
         content = zlib.decompressobj(47).decompress(content, MAX_ANSWER_BYTES)
     text = content.decode("utf-8-sig", "replace")
     with contextlib.suppress(ValueError, RecursionError):
-        # Twice through JSON: no escape hides the key, and no lone surrogate is left.
+        # Twice through JSON: no escape hides the key, no lone surrogate is left.
         text = json.dumps(load_json(text), ensure_ascii=False)
         text = redact(text.encode("utf-8", "replace").decode())
         return text, load_json(text)
@@ -191,22 +180,22 @@ def parse_body(content: bytes) -> tuple[str, object]:
 
 
 def status_failure(status: int, headers: Mapping[str, str], text: str, body: object) -> Failure:
-    """Return the Failure for a status that is not 2xx."""
     type_ = ERROR_TYPES.get(status) or ERROR_TYPES.get(status // 100, "bad_response")
     message = error_words(body)[1][:1000] or f"HTTP {status}"
+    transient = is_transient(status)
     is_gateway = bool(text.strip()) and not isinstance(body, dict)  # the API's errors are objects
     if status in REDIRECTS:
         message = f"HTTP {status}: redirected to {redact(headers.get('Location', ''))[:200]!r}"
-    elif is_gateway and not is_transient(status) and status != 401:
+    elif is_gateway and not transient and status != 401:
         type_, message = "bad_response", f"a gateway answered, not the API: {message}"
     elif status in (400, 403) and MODERATION.search(message):
         type_ = "content_rejected"
-    wait, transient = retry_after(headers), is_transient(status)
+    wait = retry_after(headers)
     return Failure(type_, message, code=status, retry_after=wait, transient=transient)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the server sent; a date, which few send, counts as none."""
+    """Return the server's seconds; few send a date, which counts as none."""
     seconds = headers.get("Retry-After", "")
     return min(float(seconds), 1e9) if seconds.isdecimal() else None
 
@@ -215,7 +204,6 @@ class Client:
     """The Legnext API. `log` gets a line per exchange, without the key. Threads may share it."""
 
     def __init__(self, url: str, stop: threading.Event, log: Callable[[str], None] | None) -> None:
-        """`stop`: set when a signal ends the run."""
         self._url, self._stop, self._log = url, stop, log
 
     def balance(self, seconds: float = GET_SECONDS) -> dict[str, Any]:
@@ -223,19 +211,19 @@ class Client:
         return self._get("/api/account/balance", seconds, parse_balance)
 
     def balance_usd(self) -> float | None:
-        """Return the balance in USD, None if the answer has none. Raises Failure."""
+        """Return it in USD, None if the answer has none. Raises Failure."""
         return usd(self.balance(BALANCE_SECONDS).get("balance_usd"))
 
     def get_job(self, job_id: str, left: float = GET_SECONDS) -> Job:
-        """Return the job, after one try of about the seconds left. Raises Failure."""
+        """Return the job, after one try of about `left` seconds. Raises Failure."""
         seconds = min(GET_SECONDS, max(left, MIN_GET_SECONDS))
         return self._get(f"/api/v1/job/{job_id}", seconds, lambda body: parse_job(body, job_id))
 
     def submit(self, prompt: str) -> Job:
         """Send one POST and return the new job.
 
-        Raises Failure `submission_unknown` if a job may exist nevertheless. Any other Failure means
-        that none was created; a transient one (no connection, 429) may pass.
+        Raises Failure `submission_unknown` if a job may exist. Any other Failure means that none
+        does; a transient one (no connection, 429) may pass.
         """
         body = RequestBody(json.dumps({"text": prompt}).encode())
         answer = self._send(SUBMIT_PATH, SUBMIT_SECONDS, body)
@@ -268,7 +256,7 @@ class Client:
         options = {"data": body, "headers": headers, **transport.request_options(seconds)}
         args = (transport.new_session() if body else self._session, method, url, options)
         # A thread of its own: no timeout of requests ends a name look-up or a trickle of headers.
-        # One that is late is left alone: no body leaves any more, and its answer is not read.
+        # A late one is left alone: no body leaves any more, and its answer is not read.
         sender = threading.Thread(target=exchange.perform, args=args, daemon=True)
         try:
             sender.start()
@@ -294,7 +282,7 @@ class Client:
 
 
 def submitted_job(answer: Answer) -> Job | None:
-    """Return the new job if exactly one is named, whatever else is wrong with the answer."""
+    """Return the new job if the answer names exactly one, whatever else is wrong with it."""
     message = answer.failure.message if answer.failure else ""
     job_ids = set(JOB_ID_FIELD.findall(answer.text + message))
     if len(job_ids) != 1:
@@ -302,7 +290,7 @@ def submitted_job(answer: Answer) -> Job | None:
     job_id = job_ids.pop()
     with contextlib.suppress(ValueError):
         return parse_job(answer.body, job_id)
-    return Job(job_id, "pending")  # a status next to it, in an envelope, may not be the job's
+    return Job(job_id, "pending")  # a status next to the id may be the envelope's
 
 
 def parse_balance(body: object) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""May this be bought? The run's budget, the user's own daily limit, the balance.
+"""May this be bought: `--budget`, LEGNEXT_MAX_USD, the balance.
 
-Prices are in USD, None if they are not known: they are never guessed.
+Prices are in USD, None if they are not known.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,6 @@ from legnext.settings import daily_limit
 
 DAY_SECONDS = 86_400.0
 ROUNDING = 1e-6  # three times 0.08 is not 0.24
-UNKNOWN_PRICE = "a price is not documented, so it fits into no limit"
 
 Prices = Sequence[float | None]
 Records = Iterable[dict[str, Any]]
@@ -21,14 +20,14 @@ Records = Iterable[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Block:
-    """Why nothing may be bought, and the numbers that say so."""
+    """Why nothing may be bought, and the numbers."""
 
     failure: Failure
     facts: dict[str, Any]
 
 
 def total(prices: Prices) -> float | None:
-    """Return the sum, None if one of them is not known."""
+    """Return the sum, None if a price is not known."""
     return None if None in prices else round(sum(filter(None, prices)), 3)
 
 
@@ -42,11 +41,11 @@ def affordable(prices: Prices, limit: float) -> int:
 
 
 def over_limit(prices: Prices, limit: float, name: str, spent: float = 0.0) -> Block | None:
-    """Return why the prices do not fit into a limit of the user's, None if they do."""
+    """Return why the prices do not fit into a limit, or None."""
     price = total(prices)
     if price is not None and price + spent <= limit + ROUNDING:
         return None
-    words = f"the price is {price:g} USD" if price is not None else UNKNOWN_PRICE
+    words = "an unknown price fits no limit" if price is None else f"the price is {price:g} USD"
     words += f", {name} is {limit:g} USD"
     words += f", of which {spent:g} USD were spent in the last 24 hours" if spent else ""
     left = affordable(prices, limit - spent)
@@ -55,7 +54,7 @@ def over_limit(prices: Prices, limit: float, name: str, spent: float = 0.0) -> B
 
 
 def over_balance(prices: Prices, balance: float) -> Block | None:
-    """Return why the balance does not cover the prices, None if it does or may do."""
+    """Return why the balance does not cover the prices, or None."""
     price = total(prices)
     if price is None or price <= balance + ROUNDING:
         return None
@@ -65,19 +64,16 @@ def over_balance(prices: Prices, balance: float) -> Block | None:
 
 
 def over_daily_limit(prices: Prices, jobs: Records, submits: Records) -> Block | None:
-    """Return why the prices do not fit into LEGNEXT_MAX_USD today. Raises Failure `usage`."""
-    limit = daily_limit()
-    if limit is None:
+    """Return why the prices do not fit into LEGNEXT_MAX_USD. Raises Failure `usage`.
+
+    The last 24 hours count: jobs on record, and submits of unknown outcome.
+    """
+    if (limit := daily_limit()) is None:
         return None
-    return over_limit(prices, limit, "LEGNEXT_MAX_USD", spent_today(jobs, submits))
-
-
-def spent_today(jobs: Records, submits: Records) -> float:
-    """Return what the last 24 hours cost, or will: jobs on record, submits of unknown outcome."""
     spent = 0.0
     for record in [*jobs, *submits]:
         age, job = age_seconds(record.get("submitted_at")), recorded_job(record)
         if age is not None and age < DAY_SECONDS and not (job.has_failed and not job.cost_usd):
             price = usd(record.get("price_usd"))
             spent += (price or 0.0) if job.cost_usd is None else job.cost_usd
-    return round(spent, 3)
+    return over_limit(prices, limit, "LEGNEXT_MAX_USD", round(spent, 3))

@@ -23,9 +23,9 @@ from legnext.settings import parse_usd
 
 MAX_SECONDS = 86_400.0
 MAX_CONCURRENCY = 64
-SUBMIT_GRACE_SECONDS = 5.0  # for the answer to a submit that is out when a signal comes
+SUBMIT_GRACE_SECONDS = 5.0  # after a signal, for the answer to a submit
 GRACE_SECONDS = 0.5  # for everything else
-LAST_SECONDS = 10.0  # for all of it: writing may take forever if nobody reads stdout
+LAST_SECONDS = 10.0  # in all: writing may take forever if nobody reads stdout
 Work = Callable[[Reporter], None]
 
 
@@ -53,25 +53,24 @@ def directory(value: str) -> Path:
 
 
 # fmt: off
-FLAGS: dict[str, tuple[str, str, Callable[[str], object] | None]] = {  # help, unit, reader of it
-    "--output-dir": ("folder for pictures; prompts already bought there are reused; without it you "
-        "get links that expire", "DIR", directory),
+FLAGS: dict[str, str | tuple[str, str, Callable[[str], object]]] = {  # help; unit and reader
+    "--output-dir": ("folder for pictures; what was bought there is reused; without it you get "
+        "links that expire", "DIR", directory),
     "--prompts-file": ("one prompt per line, or JSON Lines; - for stdin", "FILE", str),
-    "--again": ("buy another set; every run with --again costs again; to continue a job use the "
-        "`resume` command", "", None),
-    "--retry-failed": ("buy jobs again that are on record as failed", "", None),
-    "--budget": ("submit nothing if it would cost more, or if a price is not known", "USD",
+    "--again": "buy another set; every run costs again; to continue a job use `resume`",
+    "--retry-failed": "buy jobs again that are on record as failed",
+    "--budget": ("submit nothing if it costs more, or a price is not known", "USD",
         partial(parse_usd, name="--budget")),
     "--concurrency": ("jobs that may be unfinished at once", "JOBS", jobs_at_once),
-    "--wait": ("wait until each job is over", "", None),
-    "--initial-wait": ("seconds before the first status check", "SECONDS", seconds),
-    "--interval": ("seconds between two status checks", "SECONDS", seconds),
-    "--max-wait": ("seconds to wait for a job, from its submit; else from now", "SECONDS", seconds),
-    "--dry-run": ("show what would be bought; needs no key, sends nothing", "", None),
-    "--no-check": ("skip the prompt check", "", None),
-    "--version": ("print the version as JSON", "", None),
-    "--quiet": ("no progress on stderr, only the job id", "", None),
-    "--verbose": ("each HTTP exchange on stderr, without the key", "", None),
+    "--wait": "wait until each job is over",
+    "--initial-wait": ("before the first status check", "SECONDS", seconds),
+    "--interval": ("between two status checks", "SECONDS", seconds),
+    "--max-wait": ("longest wait for a job, from its submit; else from now", "SECONDS", seconds),
+    "--dry-run": "show what would be bought; needs no key, sends nothing",
+    "--no-check": "skip the prompt check",
+    "--version": "print the version as JSON",
+    "--quiet": "no progress on stderr, only the job id",
+    "--verbose": "HTTP exchanges on stderr, without the key",
 }
 # fmt: on
 BUYING = ("--output-dir", "--again", "--budget", "--dry-run", "--no-check")
@@ -89,15 +88,16 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             description=about,
             epilog="\n".join([*lines, "", "examples:", *(f"  {line}" for line in examples)]),
-            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=100),
+            formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100),
             allow_abbrev=False,
         )
         self.flags = (*flags, "--version", "--quiet", "--verbose")
         for flag in self.flags:
-            help_, unit, read = FLAGS[flag]
-            if read is None:
-                self.add_argument(flag, action="store_true", help=help_)
+            row = FLAGS[flag]
+            if isinstance(row, str):
+                self.add_argument(flag, action="store_true", help=row)
                 continue
+            help_, unit, read = row
             default = getattr(Options, flag[2:].replace("-", "_"))
             help_ += "" if default is None else f" (default: {default:g})"
             self.add_argument(flag, metavar=unit, type=read, help=help_)
@@ -129,12 +129,12 @@ class Parser(argparse.ArgumentParser):
         if options.prompt is None:
             return Failure("usage", "too many arguments")
         parts = [word for word in argv if word in (options.prompt, "--version", *extra)]
-        hint = f"Put the whole prompt in quotes, as one argument: {shlex.quote(' '.join(parts))}."
+        hint = f"Put the whole prompt in quotes: {shlex.quote(' '.join(parts))}."
         return Failure("usage", "the prompt is not in quotes", hint=hint)
 
 
 def main(parser: Parser, work: Work) -> NoReturn:
-    """Run, in a thread: this one only sees to it that a signal ends the process in any case."""
+    """Run, in a thread: this one only makes sure that a signal ends the process."""
     runner = threading.Thread(target=run, args=(parser, work), daemon=True)
     runner.start()
     while runner.is_alive() and not received_signals:
@@ -144,7 +144,7 @@ def main(parser: Parser, work: Work) -> NoReturn:
 
 
 def run(parser: Parser, work: Work) -> NoReturn:
-    """Do the work in a thread; once it is over, or a signal comes, print what is left and exit."""
+    """Do the work in a thread; at its end, or a signal, print what is left and exit."""
     argv, reporter = sys.argv[1:], Reporter(Options())
     if "-h" in argv or "--help" in argv:
         os._exit(Exit.DONE if write(sys.stdout, parser.format_help()) else Exit.RETRY)
@@ -170,7 +170,7 @@ def run(parser: Parser, work: Work) -> NoReturn:
 
 
 def wait_for(result: futures.Future[Failure | None], reporter: Reporter) -> None:
-    """Give the work a moment to stop, or a submit that is out some seconds."""
+    """Give the work a moment to stop, and a submit that is out some seconds."""
     began, grace = time.monotonic(), GRACE_SECONDS
     while not result.done() and time.monotonic() - began < grace:
         futures.wait([result], timeout=0.02)

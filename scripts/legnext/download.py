@@ -14,11 +14,11 @@ from typing import Any
 
 from legnext.api import is_transient, retry_after, with_retry
 from legnext.errors import Failure
-from legnext.job import Job
+from legnext.job import Job, without_empty
 from legnext.settings import why_url_refused
 from legnext.transport import connection_failure, new_session, request_options
 
-FORMATS = {  # by extension: how a file begins (a pattern), and a mark that a whole one has
+FORMATS = {  # by extension: the pattern of its first bytes, and a mark that a whole one has
     "png": (rb"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
     "jpg": (rb"\xff\xd8\xff", b"\xff\xd9"),
     "webp": (rb"RIFF....WEBP", b""),
@@ -39,29 +39,27 @@ def format_of(head: bytes) -> str:
     return next(kinds, "")
 
 
-def pictures_in(folder: Path | None) -> dict[str, str]:
-    """Return the file names of the pictures in a job's folder, by grid, 1, 2 and so on."""
+def pictures_in(folder: Path) -> dict[str, str]:
+    """Return the picture files in a job's folder by name: grid, 1, 2 and so on."""
     found: list[str] = []
     with contextlib.suppress(OSError):
-        found = [entry.name for entry in os.scandir(folder) if entry.is_file()] if folder else []
+        found = [entry.name for entry in os.scandir(folder) if entry.is_file()]
     named = {match[1]: file for file in found if (match := OURS.fullmatch(file))}
     return dict(sorted(named.items(), key=lambda item: item[0].zfill(2)))
 
 
-def describe_files(folder: Path | None, job: Job) -> dict[str, Any]:
-    """Return what is printed of a job's pictures on disk, if there are any."""
+def describe_files(folder: Path, job: Job) -> dict[str, Any]:
+    """Return what is printed of a job's pictures on disk, {} without any."""
     files = pictures_in(folder)
-    if not folder or not files:
+    if not files:
         return {}
-    body: dict[str, Any] = {"dir": str(folder)}
-    if missing := [f"{name}.png" for name in job.urls if name not in files]:
-        body["missing"] = missing
-    paths = {name: folder / file for name, file in files.items()}
-    if "grid" in paths:
-        body["grid"] = str(paths.pop("grid"))
-    body["images"] = [str(path) for path in paths.values()]
-    with contextlib.suppress(OSError, StopIteration, struct.error):
-        with next(iter(paths.values())).open("rb") as file:
+    missing = [f"{name}.png" for name in job.urls if name not in files]
+    paths = {name: str(folder / file) for name, file in files.items()}
+    grid, images = paths.pop("grid", ""), list(paths.values())
+    body = without_empty({"dir": str(folder), "missing": missing, "grid": grid})
+    body["images"] = images
+    with contextlib.suppress(OSError, IndexError, struct.error):
+        with Path(images[0]).open("rb") as file:
             head = file.read(HEAD_BYTES)
         if format_of(head) == "png":
             body["pixels"] = list(struct.unpack(">II", head[16:24]))
@@ -74,7 +72,7 @@ def failed(words: str, code: int | None = None, *, transient: bool = False) -> F
 
 @dataclass
 class Downloader:
-    """Downloads over one session, which keeps connections open. Threads may share it."""
+    """Downloads over one session. Threads may share it."""
 
     stop: threading.Event
     log: Callable[[object], None] | None
@@ -97,8 +95,7 @@ class Downloader:
         if size and not kind:
             raise failed(f"{url}: the answer is not an image", transient=True)
         lengths = set(map(int, re.findall("[0-9]+", declared)))  # some servers send it twice
-        is_right_size = size and lengths <= {size}
-        if not is_right_size or FORMATS[kind][1] not in content[-TAIL_BYTES:]:
+        if not (size and lengths <= {size} and FORMATS[kind][1] in content[-TAIL_BYTES:]):
             raise failed(f"{url}: cut off after {size} bytes", transient=True)
         return content, kind
 

@@ -1,7 +1,7 @@
-"""Every way to fail, with its exit code and the next step.
+"""Every way to fail, with its exit code and hint.
 
-Once a job id is known, every failure is exit 6, because to submit again costs money; only a job
-that failed itself (5) and a signal are different.
+Once a job id is known, every failure is exit 6 (to submit again costs money), unless the job
+itself failed (5) or a signal came.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Kind(NamedTuple):
     """One row of KINDS."""
 
     exit: Exit  # if no job is known
-    hint: str = ""  # what to do next
+    hint: str = ""
     hint_with_job: str = ""  # what to do before `resume`
 
 
@@ -51,9 +51,9 @@ LATER = f"{FREE} Run the same command again later."
 INSTALL = "Start the script with `uv run`, or run `python3 -m pip install requests`."
 SET_KEY = """Set LEGNEXT_API_KEY in the environment, to a key from https://legnext.ai/app/api-keys \
 (never in a command or a chat). A key set in one shell command is gone in the next, and a variable \
-that is set, even to a wrong value, wins over `uv run --env-file`."""
-BAD_KEY = f"The key that is set is refused; nothing was bought with it. {SET_KEY}"
-SETUP = f"""{FREE} Repeating it does not help: fix this machine's setup (LEGNEXT_BASE_URL, \
+that is set, even wrongly, wins over `uv run --env-file`."""
+BAD_KEY = f"The key is refused; nothing was bought with it. {SET_KEY}"
+SETUP = f"""{FREE} Repeating does not help: fix this machine's setup (LEGNEXT_BASE_URL, \
 HTTPS_PROXY, REQUESTS_CA_BUNDLE, a sandbox without network)."""
 BALANCE = f"""{FREE} Tell the user the price and the balance: they can top up at \
 https://legnext.ai, or buy less."""
@@ -62,8 +62,8 @@ agrees, delete its folder, and the same command buys it again."""
 FAILED_JOB = """If moderation refused it, change the prompt; otherwise generate_and_wait.py with \
 --retry-failed buys it again: ask the user first."""
 FORBIDDEN = f"{FREE} This account may not do that: leave it out, or ask support@legnext.ai."
-NO_IMAGES = """Pictures can come late. If none come within minutes, moderation has probably held \
-them back: then change the prompt."""
+NO_IMAGES = """Pictures can come late. If none come within minutes, moderation probably held \
+them back: change the prompt."""
 MAYBE = """Do not submit again unless the user agrees: a job may exist and be paid for. Show them \
 submitted_at, price_usd and both balances."""
 
@@ -71,11 +71,11 @@ submitted_at, price_usd and both balances."""
 KINDS = {
     **dict.fromkeys(("server_error", "rate_limited", "api_error"), Kind(Exit.RETRY, LATER)),
     "network_error": Kind(Exit.RETRY, f"{LATER} Is LEGNEXT_BASE_URL right, is there a network?"),
-    "bad_response": Kind(Exit.RETRY, f"{LATER} A gateway seems to answer in place of the API."),
+    "bad_response": Kind(Exit.RETRY, f"{LATER} A gateway may have answered."),
     "timeout": Kind(Exit.RETRY, LATER, "The job needs more time."),
     "not_submitted": Kind(Exit.RETRY, f"{FREE} The same command again submits it."),
     "interrupted": Kind(Exit.RETRY, f"{FREE} Run the same command again."),
-    "usage": Kind(Exit.FIX, "Nothing was sent. --help shows each flag, and examples."),
+    "usage": Kind(Exit.FIX, "Nothing was sent. --help shows flags and examples."),
     "invalid_prompt": Kind(Exit.FIX, "Nothing was sent. Rewrite the prompt as the message says."),
     "invalid_request": Kind(Exit.FIX, f"{FREE} Change what the message names."),
     "not_found": Kind(Exit.FIX, "Check the id and LEGNEXT_BASE_URL; it may be too old.", FORGOTTEN),
@@ -104,23 +104,22 @@ class Failure(Exception):  # noqa: N818 - it becomes the error object
     type: str  # a row of KINDS
     message: str
     _: KW_ONLY
-    code: int | None = None  # the HTTP status, or the job's own error code
+    code: int | None = None  # the HTTP status, or the job's own
     hint: str = ""  # goes before the table's
     retry_after: float | None = None  # seconds, if the server sent it
     transient: bool = False  # it may pass in a moment
 
     def as_json(self, *hints: str) -> dict[str, object]:
-        """Return the error object. `hints` take the place of the table's."""
-        hint = " ".join(filter(None, [self.hint, *(hints or [KINDS[self.type].hint])]))
-        error: dict[str, object] = {"type": self.type, "code": self.code}
-        error |= {"message": self.message, "hint": hint}
+        """Return the error object. `hints` replace the table's."""
+        error: dict[str, object] = {"type": self.type, "code": self.code, "message": self.message}
+        error["hint"] = " ".join(filter(None, [self.hint, *(hints or [KINDS[self.type].hint])]))
         return error if self.retry_after is None else {**error, "retry_after": self.retry_after}
 
 
 def exit_code(type_: str, *, job_exists: bool = False, id_given: bool = False) -> int:
     """Return the exit code of a failure. `id_given`: the caller named the job, so it may exist.
 
-    But what says that the id is wrong, or does not pass, keeps its own code.
+    What says that the id is wrong, or will not pass, keeps its own code.
     """
     code = KINDS[type_].exit
     if job_exists:
@@ -131,11 +130,10 @@ def exit_code(type_: str, *, job_exists: bool = False, id_given: bool = False) -
 def run_exit_code(codes: list[int]) -> int:
     """Return the exit code of several results, in input order."""
     worst = [code for code in (Exit.UNKNOWN, Exit.RESUME) if code in codes]
-    return next((code for code in [*worst, *codes] if code), Exit.DONE)
+    return next(filter(None, [*worst, *codes]), Exit.DONE)
 
 
 def as_failure(error: Exception) -> Failure:
-    """Return any exception as a Failure: the disk's, or a bug of ours."""
     if isinstance(error, Failure):
         return error
     words = f"{type(error).__name__}: {error}"

@@ -21,8 +21,7 @@ from legnext.task import Record, Task
 
 FINISHERS, DOWNLOADS = 4, 8  # threads: jobs, and pictures of all of them
 PICTURE_SECONDS = 600.0  # for all of a job: a host may send a byte a second
-# Pages are written so far apart, and ten times as long as the last one took: it shows all jobs.
-PAGE_SECONDS = 1.0
+PAGE_SECONDS = 1.0  # between two pages, and ten times what the last one took: it shows all jobs
 
 
 @dataclass
@@ -31,7 +30,7 @@ class Run:
 
     client: Client
     store: Store
-    stop: threading.Event  # set when a signal ends the run
+    stop: threading.Event
     reporter: Reporter
     downloader: Downloader
     buyer: Buyer | None = None
@@ -40,10 +39,10 @@ class Run:
     finished: list[Future[None]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     next_page: float = 0.0  # monotonic seconds
-    is_page_old: bool = True  # something has changed since it was written
+    is_page_old: bool = True  # something has changed since
 
     def has_all_pictures(self, task: Task) -> bool:
-        """Say whether all pictures have been on disk: only jobs by their ids get them again."""
+        """Say whether all pictures were on disk once: only jobs by their ids get them again."""
         record = self.store.records.get(task.job_id, {})
         return bool(record.get("downloaded")) and not self.reporter.options.job_ids
 
@@ -51,7 +50,7 @@ class Run:
 def finish(task: Task, run: Run) -> None:
     was_complete, failure = run.has_all_pictures(task), attempt(save, task, run)
     if failure and failure.type == "file_error" and run.buyer:
-        run.buyer.stop_reason = failure.message  # what use are more pictures?
+        run.buyer.stop_reason = failure.message  # more pictures could not be saved either
     if task.job and task.job.has_failed:
         failure = Failure("job_failed", task.job.reason, code=task.job.code)
     run.reporter.print_task(task, failure)
@@ -65,8 +64,7 @@ def save(task: Task, run: Run) -> None:
     job, store = task.job, run.store
     assert job
     if job.has_few_images:
-        words = f"{len(job.image_urls)} pictures so far, where {NORMAL_IMAGES} are normal"
-        task.warnings.append(words)
+        task.warnings.append(f"{len(job.image_urls)} of normally {NORMAL_IMAGES} pictures so far")
     if store.directory is None and run.buyer:
         command = resume_command(job.job_id, run.reporter.options)
         task.warnings.append(f"URLs expire. This saves them: {command} --output-dir DIR")
@@ -81,8 +79,7 @@ def save(task: Task, run: Run) -> None:
     if job.has_succeeded:
         download(job, run, store.directory)
         if not job.has_few_images:
-            done = {"job_id": job.job_id, "status": job.status, "downloaded": True}
-            store.save(done, run.stop)
+            store.save({"job_id": job.job_id, "status": job.status, "downloaded": True}, run.stop)
 
 
 def download(job: Job, run: Run, directory: Path) -> None:
@@ -95,11 +92,8 @@ def download(job: Job, run: Run, directory: Path) -> None:
     }
     done, _ = wait(futures.values(), PICTURE_SECONDS)
     late = Failure("download_failed", f"not finished in {PICTURE_SECONDS:g} s")
-    results = {
-        name: future.result() if future in done else late for name, future in futures.items()
-    }
-    failed = {name: failure for name, failure in results.items() if failure}
-    if failed:
+    ends = {name: future.result() if future in done else late for name, future in futures.items()}
+    if failed := {name: failure for name, failure in ends.items() if failure}:
         first = next(iter(failed.values()))
         words = f"{', '.join(failed)} could not be saved: {first.message}"
         raise Failure(first.type, words, code=first.code)
@@ -107,18 +101,18 @@ def download(job: Job, run: Run, directory: Path) -> None:
 
 def download_one(job: Job, name: str, url: str, directory: Path, run: Run) -> None:
     content, extension = run.downloader.fetch(url)
-    directory.mkdir(parents=True, exist_ok=True)  # somebody may have moved it away
+    directory.mkdir(parents=True, exist_ok=True)  # it may have been moved away
     partial = directory / f".{secrets.token_hex(4)}.part"
     try:
         partial.write_bytes(content)
         while not run.store.place_file(partial, job.job_id, f"{name}.{extension}"):
-            run.store.save(job.as_record(), run.stop)  # somebody has deleted the folder
+            run.store.save(job.as_record(), run.stop)  # the folder was deleted
     finally:
         partial.unlink(missing_ok=True)
 
 
 def write_page(run: Run) -> None:
-    """Write the page of all jobs: a convenience, no failure of which matters. Raises OSError."""
+    """Write the page of all jobs, whose failures do not matter. Raises OSError."""
     began, store = time.monotonic(), run.store
     run.next_page, run.is_page_old = math.inf, False  # one thread writes it
     records = [*store.records.values(), *store.foreign.values()]
@@ -144,5 +138,4 @@ def page_entry(record: Record, run: Run) -> dict[str, Any] | None:
         "pictures": {n: found.get(n) for n in {**job.urls, **found}},
         "urls": job.urls,
         "resume": None if is_done else resume_command(job.job_id, run.reporter.options),
-        "downloaded": bool(record.get("downloaded")),
     }

@@ -15,7 +15,7 @@ from legnext.job import FAILED, SUCCEEDED, mapping, parse_time, text
 from legnext.records import write_whole
 
 Job = dict[str, Any]  # see `write`
-Files = dict[str, str | None]  # pictures to show: file name, None for a missing one, by "grid", "1"
+Files = dict[str, str | None]  # by "grid", "1", …: a picture's file name, None if it is missing
 NAME = "gallery.html"
 SOURCE = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
 STEPS = range(10, 41)  # ratios that the styles know: 0.5 to 2, in twentieths
@@ -26,7 +26,7 @@ TEMPLATES = {  # a name that follows a dollar sign is filled in
     name: re.sub(r"\$(\w+)", r"%(\1)s", text.replace("%", "%%"))
     for name, text in [("page", PAGE), *PARTS]
 }
-HASHES = {  # all that the page's policy allows to be applied or run
+HASHES = {  # of all that the page's policy allows
     f"{tag}_hash": b64encode(sha256(text.encode()).digest()).decode()
     for tag, text in re.findall(r"<(style|script)>(.*?)</\1>", PAGE, re.DOTALL)
 }
@@ -46,11 +46,11 @@ GAP = Html("\0")  # a place that is filled later; no text has it
 def write(folder: Path, jobs: Iterable[Job]) -> None:
     """Write FOLDER/gallery.html, whole or not at all. Safe to use from threads. Raises OSError.
 
-    A job is its record, `folder` (name), `pictures` (file name or None by "grid", "1"), `urls`,
-    `resume` (shell command or None), `downloaded` (what is missing now was deleted by a person).
+    A job is its record (if `downloaded`, what is missing now was deleted by a person), `folder`
+    (name), `pictures` (Files), `urls`, `resume` (shell command or None).
     """
-    pieces = render(jobs, title=folder.absolute().name or NAME)
-    write_whole(folder / NAME, (piece.encode() for piece in pieces))
+    title = folder.absolute().name or NAME
+    write_whole(folder / NAME, (piece.encode() for piece in render(jobs, title)))
 
 
 def render(jobs: Iterable[Job], title: str) -> Iterator[str]:
@@ -65,8 +65,8 @@ def render(jobs: Iterable[Job], title: str) -> Iterator[str]:
         *(f"{states.count(state):,} {state.lower()}" for state in sorted({*states})),
         format_usd(0, *(job.get("cost_usd") for _, job, *_ in rows)),
     ]
-    words = {"title": title, "summary": " · ".join(summary), **HASHES}
-    start, end = fill("page", days=GAP, **words).split(GAP)
+    page = fill("page", title=title, summary=" · ".join(summary), days=GAP, **HASHES)
+    start, end = page.split(GAP)
     yield start
     for day, group in groupby(rows, key=lambda row: row[0][1]):
         start_of_day, end_of_day = fill("day", day=day, jobs=GAP).split(GAP)
@@ -78,7 +78,6 @@ def render(jobs: Iterable[Job], title: str) -> Iterator[str]:
 
 
 def show_job(job: Job, time: str, state: str, files: Files) -> Html:
-    """Show a job: its prompt, what is known of it, its pictures, why it failed, how to continue."""
     prompt, path = text(job.get("prompt")), quote(os.fsencode(job["folder"]))
     words, *flags = FLAGS.split(prompt or "No prompt on record", maxsplit=1)
     heading = fill("heading", words=words, flags="".join(flags))
@@ -102,7 +101,6 @@ def show_job(job: Job, time: str, state: str, files: Files) -> Html:
 
 
 def show_pictures(job: Job, prompt: str, folder: str, files: Files) -> Html:
-    """Show the pictures side by side; a missing one is named, with its URL as a link."""
     ratio, frames = RATIO.search(prompt), []
     width, height = ratio.groups() if ratio else ("1", "1")  # keep the place until it is loaded
     same = {"prompt": to_html(prompt[:120]), "width": Html(width), "height": Html(height)}
@@ -120,16 +118,17 @@ def show_pictures(job: Job, prompt: str, folder: str, files: Files) -> Html:
 
 def view(job: Job) -> tuple[str, Files]:
     """Return a job's state in a word ("" if it is done) and the pictures to show, by name."""
-    files = {n: file for n, file in job["pictures"].items() if file or not job["downloaded"]}
+    files = {n: file for n, file in job["pictures"].items() if file or not job.get("downloaded")}
     # The grid is shown as a picture only if it is missing or alone.
     shown = {n: file for n, file in files.items() if n != "grid" or not file} or files
     if job["status"] not in SUCCEEDED:
         return "Failed" if job["status"] in FAILED else "Unfinished", shown
-    return "" if job["downloaded"] or (files and all(files.values())) else "Incomplete", shown
+    has_all = job.get("downloaded") or (files and all(files.values()))
+    return "" if has_all else "Incomplete", shown
 
 
 def submitted(job: Job) -> tuple[float, str, str]:
-    """Return when a job was submitted, to sort by, and as day and time of this machine's clock."""
+    """Return when a job was submitted: to sort by, and as day and time by the local clock."""
     time = parse_time(job.get("submitted_at"))
     if time is None or not 1980 < time.year < 9000:  # systems differ in what they can place
         return 0, "Date unknown", text(job.get("submitted_at"))
@@ -139,7 +138,7 @@ def submitted(job: Job) -> tuple[float, str, str]:
 
 
 def format_usd(*usd: object) -> str:
-    """Return dollars and cents, and tenths of a cent if there are any; "" if none is known."""
+    """Return the sum in dollars and cents, and tenths of a cent if any; "" if none is known."""
     known = [cost for cost in usd if isinstance(cost, (int, float)) and 0 <= cost < 1e9]
     return f"${sum(known):,.3f}".removesuffix("0") if known else ""
 

@@ -1,4 +1,4 @@
-"""A job as the API sends it, cleaned: which statuses end it, its pictures, what it cost.
+"""A job as the API sends it, cleaned; which statuses end it; what it cost.
 
 "Recorded": seen in an answer of the live API; other facts are from its reference.
 """
@@ -11,19 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, TypeGuard
 
-# The reference says UUID, the API description says string. It goes into URLs and paths.
+# The reference says UUID, the API description string. It goes into URLs and paths.
 JOB_ID = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
-A_JOB_ID = "1 to 128 of A-Z a-z 0-9 - _, such as 89fc70ee-0357-4dab-98e7-d3383e2efd1b"
+A_JOB_ID = "1 to 128 of A-Z a-z 0-9 - _"
 MAX_IMAGES = 24  # drafts of V8 have 24, everything else 4
 NORMAL_IMAGES = 4
-SUCCEEDED, FAILED = ("completed",), ("failed",)  # any other status means: not finished
-MODERATION = re.compile("(?i)banned|prohibit|nsfw|content (policy|moderation)|sensitive content")
+SUCCEEDED, FAILED = ("completed",), ("failed",)  # any other: not finished
 ERROR_FIELDS = ("message", "raw_message", "detail", "logs", "error_messages")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job. URLs are as received, in the order received; nothing empty is kept."""
+    """One job. URLs are as received, in that order; nothing empty is kept."""
 
     job_id: str
     status: str
@@ -31,7 +30,7 @@ class Job:
     image_urls: tuple[str, ...] = ()
     seed: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
-    code: int | None = None  # of its failure; may be a business code such as 10000
+    code: int | None = None  # of its failure, such as 10000
     reason: str = ""  # of its failure
 
     @property
@@ -44,17 +43,16 @@ class Job:
 
     @property
     def is_final(self) -> bool:
-        """Whether its status no longer changes."""
         return self.has_succeeded or self.has_failed
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to wait for: pictures may come later than `completed`."""
+        """Whether the wait is over: pictures may come later than `completed`."""
         return self.has_failed or (self.has_succeeded and bool(self.urls))
 
     @property
     def has_few_images(self) -> bool:
-        """Whether some of its pictures are probably still to come."""
+        """Whether some pictures are probably still to come."""
         return self.has_succeeded and len(self.image_urls) < NORMAL_IMAGES
 
     @property
@@ -65,11 +63,11 @@ class Job:
 
     @property
     def cost_usd(self) -> float | None:
-        """What it did cost, None if it is not over or does not say. 1000 points are 1 USD."""
+        """What it cost, None if it is not over or does not say. 1000 points are 1 USD."""
         points = mapping(self.meta.get("usage")).get("consume")
-        return (
-            round(points / 1000, 3) if self.is_final and is_number(points) and points >= 0 else None
-        )
+        if not self.is_final or not is_number(points) or points < 0:
+            return None
+        return round(points / 1000, 3)
 
     def as_json(self) -> dict[str, Any]:
         urls = {"image_url": self.image_url, "image_urls": list(self.image_urls)}
@@ -78,7 +76,6 @@ class Job:
         return without_empty({**body, "output": output, "meta": self.meta})
 
     def as_record(self) -> dict[str, Any]:
-        """Return what is recorded of it."""
         error = {"error": {"code": self.code, "message": self.reason}} if self.reason else {}
         return {**self.as_json(), **error}
 
@@ -87,7 +84,7 @@ def parse_job(body: object, job_id: str) -> Job:
     """Return the job in an answer of the API, or in a record.
 
     Raises ValueError if it has no status or is another job's: a gateway may mix up two answers.
-    Every success has `"error": {"code": 0}` (recorded), so that only the status says what failed.
+    Every success has `"error": {"code": 0}` (recorded): only the status says what failed.
     """
     if not isinstance(body, dict):
         raise ValueError("not an object")
@@ -121,19 +118,18 @@ def recorded_job(record: dict[str, Any]) -> Job:
 
 
 def error_words(body: object) -> tuple[int | None, str]:
-    """Return (code, message) from wherever the API put them, (None, "") without any."""
+    """Return code and message, wherever the API put them; (None, "") if nowhere."""
     raw = mapping(body)
     places = [raw.get("error"), raw, raw.get("output")]
     codes = [mapping(place).get("code") for place in places]
-    words = [words for place in places for words in texts_in(place)]
-    words = words[:50]  # some send a whole log
+    words = [words for place in places for words in texts_in(place)][:50]  # some send a whole log
     # raw_message often says the same as message, sometimes more
     distinct = [w for w in dict.fromkeys(words) if not any(w != o and w in o for o in words)]
     return next((c for c in codes if type(c) is int and c), None), "; ".join(distinct)
 
 
 def texts_in(place: object) -> Iterator[str]:
-    """Yield a text, or the texts in those fields of an object that explain an error."""
+    """Yield a text, or those in the ERROR_FIELDS of an object."""
     for part in [place] if isinstance(place, str) else map(mapping(place).get, ERROR_FIELDS):
         for words in part if isinstance(part, list) else [part]:
             if words:
@@ -141,16 +137,15 @@ def texts_in(place: object) -> Iterator[str]:
 
 
 def parse_time(stamp: object) -> datetime | None:
-    """Return a time of the API or of a record, in UTC; None if it cannot be read."""
+    """Return a time with its zone, None if it cannot be read."""
     try:  # Python 3.10 reads neither Z nor nine digits of a second (recorded)
         time = datetime.fromisoformat(re.sub(r"\.\d+", "", text(stamp)).replace("Z", "+00:00"))
-        return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
-    except (ValueError, OverflowError):
+        return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+    except ValueError:
         return None
 
 
 def age_seconds(stamp: object) -> float | None:
-    """Return how long ago a recorded time was, None if it cannot be read."""
     then = parse_time(stamp)
     return None if then is None else (datetime.now(timezone.utc) - then).total_seconds()
 
@@ -168,9 +163,8 @@ def usd(value: object) -> float | None:
 
 
 def load_json(content: str | bytes) -> Any:
-    """Parse JSON; infinite numbers and NaN, which are none, become null. Raises ValueError."""
-    parse = {"parse_constant": lambda _: None, "parse_float": finite}
-    return json.loads(content, **parse)  # type: ignore[arg-type]
+    """Parse JSON; what it does not know, NaN and infinity, becomes null. Raises ValueError."""
+    return json.loads(content, parse_constant=lambda _: None, parse_float=finite)
 
 
 def finite(digits: str) -> float | None:
@@ -186,6 +180,6 @@ def text(value: object) -> str:
 
 
 def without_empty(value: object) -> dict[str, Any]:
-    """Return a JSON object without nulls, zero times and what is empty; 0 and false stay."""
+    """Return an object without what is empty, null or a zero time; 0 and false stay."""
     parts = mapping(value).items()
     return {n: part for n, part in parts if (part or part == 0) and part != "0001-01-01T00:00:00Z"}

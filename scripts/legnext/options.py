@@ -1,4 +1,4 @@
-"""The flags of all four scripts with their defaults; argparse fills them in."""
+"""The flags of the four scripts with their defaults."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass
 class Options:
-    """What a command asks for. Times are in seconds; the defaults are Legnext's own schedule."""
+    """What a command asks for. Times are in seconds; the defaults are Legnext's."""
 
     prompt: str | None = None
     prompts_file: str | None = None
@@ -25,11 +25,10 @@ class Options:
     quiet: bool = False
     verbose: bool = False
     version: bool = False
-    waiting_flags: tuple[str, ...] = ()  # as they were given: ("--max-wait", "60")
+    waiting_flags: tuple[str, ...] = ()  # as given: ("--max-wait", "60")
 
     @property
     def lists_all(self) -> bool:
-        """Whether the jobs are all of a folder."""
         return self.job_ids == []
 
     @property

@@ -1,8 +1,8 @@
 """The Midjourney parameters as data: one row of `PARAMETERS` for each.
 
 Sources, read in November 2026: Midjourney's own pages (Version chart, Parameter List, the page of
-each flag), Legnext's documentation, and what its other clients recorded. Where they disagree,
-`narrower` or `doubt` lead to a warning. reference/midjourney-parameters.md has the same rows.
+each flag), Legnext's documentation, and what other clients recorded. If they disagree, `narrower`
+or `doubt` lead to a warning. reference/midjourney-parameters.md has the same rows.
 """
 
 from typing import NamedTuple
@@ -13,14 +13,14 @@ Models = tuple[str, ...]
 V8, V7, V6, NIJI7, NIJI6 = ("8.2", "8.1"), ("7",), ("6.1", "6"), ("niji 7",), ("niji 6",)
 NOT_V8: Models = V7 + V6 + NIJI7 + NIJI6
 MODELS: Models = V8 + NOT_V8
-DEFAULT_MODEL = "7"  # Legnext's, if the prompt names none; Midjourney's own is 8.2 since July 2026
+DEFAULT_MODEL = "7"  # Legnext's; Midjourney's own is 8.2 since July 2026
 
 NORMAL_POINTS = 80  # the price of a job; 1000 points are 1 USD
-NO_PRICE: dict[str, int] = {}  # it costs something else, and how much is not documented
+NO_PRICE: dict[str, int] = {}  # not the normal one, and not documented
 
 URL = r"https?://\S+"
 NUMBER = r"[0-9]*\.?[0-9]+"
-KINDS = {  # what a parameter can take: the pattern of one value, and the words for it
+KINDS = {  # of values: the pattern of one, and the words for it
     "nothing": ("", "no value"),
     "number": (NUMBER, "a number"),
     "ratio": ("0*[1-9][0-9]*:0*[1-9][0-9]*", "W:H in whole numbers: 16:9, or 239:100 for 2.39:1"),
@@ -38,15 +38,15 @@ class Parameter(NamedTuple):
 
     name: str
     takes: str  # one of KINDS
-    range: tuple[float, float] | None = None  # of its numbers; beyond it is an error
-    aliases: tuple[str, ...] = ()  # other names, and flags of which the same can be said
+    range: tuple[float, float] | None = None  # beyond it is an error
+    aliases: tuple[str, ...] = ()  # other names, and flags with the same facts
     narrower: tuple[tuple[Models, float, float], ...] = ()  # ranges documented for some models
     models: Models = MODELS
-    needs: str = ""  # the parameter without which it does nothing, or IMAGE_URL
+    needs: str = ""  # without it, it does nothing
     excludes: tuple[str, ...] = ()  # a name, or "name v" for `--name v…`
     doubt: str = ""  # what else may go wrong
     doubted_on: Models = MODELS
-    points: dict[str, int] | None = None  # the price of a job by model; None: the normal price
+    points: dict[str, int] | None = None  # the price by model; None: the normal one
     normal: str = ""  # the value that leaves the price at normal
     impossible: str = ""  # why one job cannot carry it
 

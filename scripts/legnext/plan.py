@@ -1,6 +1,7 @@
 """Before anything is bought: prompts read, checked, matched with records, priced, approved."""
 
 import codecs
+import contextlib
 import json
 import os
 import re
@@ -11,12 +12,10 @@ from typing import Any
 
 from legnext import budget, prompt
 from legnext.api import SUBMIT_PATH
-from legnext.budget import Block
 from legnext.errors import Failure
 from legnext.job import age_seconds, recorded_job, without_empty
 from legnext.options import Options
 from legnext.parameters import PICTURE_SUFFIXES
-from legnext.prompt import QUOTES
 from legnext.records import load_record
 from legnext.report import Reporter
 from legnext.settings import LOCAL, base_url
@@ -25,12 +24,12 @@ from legnext.task import Task
 
 MAX_CHARACTERS = 8192
 EXPIRY_SECONDS = 7 * 86_400.0  # URLs of pictures are kept 7 to 30 days
+PICTURE_FILE = re.compile(rf"(?i)\.({'|'.join(PICTURE_SUFFIXES)})\b")
 Prompts = list[tuple[str, str]]  # and the names of their folders, "" for none
 OTHER_KINDS = {  # lines of a file that is no list of prompts
     r"\{\\rtf": "RTF",
     r"(?i)<(!doctype|html|\?xml)": "HTML",
-    r"---\s*$": "Markdown with front matter or a rule",
-    r"```|~~~": "Markdown with a code fence",
+    r"---\s*$|```|~~~": "Markdown",
     r"\[\s*([\"\[{]|$)": "one JSON document",
 }
 SUBMIT, PICK_UP, REPORT_FAILED, ASK = WOULD = ("submit", "pick_up", "report_failed", "ask")
@@ -44,27 +43,26 @@ class Plan:
     refusals: dict[Task, Failure]  # prompts that must be changed
     would: dict[Task, str]  # one of WOULD for each of the others
     wanted: list[Task]  # those to buy
-    block: Block | None  # why nothing may be bought
+    block: budget.Block | None  # why nothing may be bought
 
 
 def read_prompts(options: Options) -> Prompts:
-    """Return each prompt with the name of its folder, "" if it has none. Raises Failure."""
+    """Return the prompts of the command: its argument, stdin or a file. Raises Failure."""
     prompt, path = options.prompt, options.prompts_file
     if path is not None and prompt is None:
         return parse_prompts(read_text(path))
     if path is not None or prompt is None:
-        raise Failure("usage", "give either one PROMPT, in quotes, or --prompts-file FILE")
+        raise Failure("usage", "give one PROMPT, in quotes, or --prompts-file FILE")
     if prompt != "-" and os.path.isfile(prompt):
-        hint = "For the prompts in a file: generate_and_wait.py --prompts-file FILE."
-        raise Failure("usage", f"{prompt!r} is a file, not a prompt", hint=hint)
+        hint = "Run generate_and_wait.py --prompts-file FILE."
+        raise Failure("usage", f"{prompt!r} is a file, no prompt", hint=hint)
     return [(read_text("-") if prompt == "-" else prompt, "")]
 
 
 def parse_prompts(text: str) -> Prompts:
-    """Return (prompt, name) for each line of a prompts file. Raises Failure."""
-    lines = enumerate(re.split("\r\n|\r|\n", text), 1)
-    stripped = [(n, line.strip(" \t\ufeff")) for n, line in lines]
-    numbered = [(n, line) for n, line in stripped if line and not line.startswith("#")]
+    """Return a prompt for each line of a prompts file. Raises Failure."""
+    lines = [line.strip(" \t\ufeff") for line in re.split("\r\n|\r|\n", text)]
+    numbered = [(n, line) for n, line in enumerate(lines, 1) if line and not line.startswith("#")]
     for n, line in numbered:
         if why := prompt.why_impossible(line, len(line)):  # a control character
             raise not_a_list(n, why)
@@ -72,20 +70,18 @@ def parse_prompts(text: str) -> Prompts:
             if re.match(pattern, line):
                 raise not_a_list(n, f"this looks like {kind}")
     if not numbered:
-        raise Failure("usage", "the prompts file has no prompt in it")
+        raise Failure("usage", "the prompts file has no prompt")
     if numbered[0][1].startswith("{"):
         return [parse_json_line(n, line) for n, line in numbered]
     return [(line, "") for _, line in numbered]
 
 
 def parse_json_line(n: int, line: str) -> tuple[str, str]:
-    try:
+    with contextlib.suppress(ValueError, RecursionError, TypeError, KeyError):
         body = json.loads(line)
         prompt, name = body["prompt"], body.get("name", "")
         if isinstance(prompt, str) and isinstance(name, str):
             return prompt, name
-    except (ValueError, RecursionError, TypeError, KeyError):
-        pass
     raise not_a_list(n, 'not {"prompt": "…", "name": "…"} as the first line says')
 
 
@@ -126,18 +122,18 @@ def make_plan(options: Options, prompts: Prompts, store: Store) -> Plan:
             would[task] = REPORT_FAILED if task.job.has_failed else PICK_UP
         elif why := check(task, store.host, has_check=not options.no_check):
             refusals[task] = Failure("invalid_prompt", why)
-        else:
-            would[task] = SUBMIT
-        if would.get(task) == SUBMIT and (submit := store.claim_unknown(task)):
+        elif submit := store.claim_unknown(task):
             would[task] = ASK
             task.set_unknown(submit.record)
-    wanted = [task for task in readable if would.get(task) == SUBMIT]
+        else:
+            would[task] = SUBMIT
+    wanted = [task for task in would if would[task] == SUBMIT]
     block = None if refusals else why_blocked(options, wanted, store)
     return Plan(tasks, refusals, would, wanted, block)
 
 
 def read_prompt(task: Task, text: str, host: str) -> str:
-    """Clean the prompt and resolve its references; return why it cannot be a prompt, or ""."""
+    """Clean the prompt, resolve its references; return why it cannot be one, or ""."""
     cleaned, task.warnings = prompt.clean(text)
     task.prompt = cleaned[:MAX_CHARACTERS].encode("utf-8", "replace").decode()
     if why := prompt.why_impossible(cleaned, MAX_CHARACTERS):
@@ -147,7 +143,7 @@ def read_prompt(task: Task, text: str, host: str) -> str:
 
 
 def check(task: Task, host: str, *, has_check: bool) -> str:
-    """Price a prompt and find its faults; return the errors, a line for each, or ""."""
+    """Price and check a prompt; return the errors, a line for each, or ""."""
     points = prompt.price_points(task.prompt)
     task.price_usd = None if points is None else points / 1000
     findings = prompt.check(task.prompt, local_api=host == LOCAL) if has_check else []
@@ -163,12 +159,12 @@ def resolve_references(task: Task, host: str) -> None:
     By `typed`, with the absolute path, the same command finds the record if the picture is gone.
     """
     typed = task.prompt
-    if not any(f".{suffix}" in typed.lower() for suffix in PICTURE_SUFFIXES):
+    if not PICTURE_FILE.search(typed):
         return  # the quick way for most
     for word in prompt.references(task.prompt):
-        if "://" in word or not re.search(rf"(?i)\.({'|'.join(PICTURE_SUFFIXES)})\b", word):
+        if "://" in word or not PICTURE_FILE.search(word):
             continue
-        name = re.sub(r"::[\d.]+$", "", word.strip(QUOTES))
+        name = re.sub(r"::[\d.]+$", "", word.strip(prompt.QUOTES))
         path = os.path.abspath(os.path.expanduser(name))
         typed = replace_word(typed, word, word.replace(name, path))
         url, age = find_url(Path(path), host)
@@ -187,29 +183,28 @@ def replace_word(text: str, word: str, new: str) -> str:
 
 def find_url(path: Path, host: str) -> tuple[str, float | None]:
     """Return the URL of a downloaded picture, "" if it is not ours, and its age in seconds."""
-    try:
+    with contextlib.suppress(OSError, ValueError, Failure):
         record = load_record(path.parent) if path.is_file() else None
-    except (OSError, ValueError, Failure):
-        record = None
-    if record is None or record.get("host", host) != host:
-        return "", None
-    return recorded_job(record).urls.get(path.stem, ""), age_seconds(record.get("submitted_at"))
+        if record and record.get("host", host) == host:
+            url = recorded_job(record).urls.get(path.stem, "")
+            return url, age_seconds(record.get("submitted_at"))
+    return "", None
 
 
-def why_blocked(options: Options, wanted: list[Task], store: Store) -> Block | None:
-    """Return why nothing may be bought: the records, --budget, LEGNEXT_MAX_USD; or None."""
+def why_blocked(options: Options, wanted: list[Task], store: Store) -> budget.Block | None:
+    """Return why nothing may be bought (records, --budget, LEGNEXT_MAX_USD), or None."""
     if not wanted:
         return None
     prices, block = [task.price_usd for task in wanted], None
     if store.damaged:
-        return Block(store.damaged, {"price_usd": budget.total(prices)})
+        return budget.Block(store.damaged, {"price_usd": budget.total(prices)})
     if options.budget is not None:
         block = budget.over_limit(prices, options.budget, "--budget")
     return block or budget.over_daily_limit(prices, *store.submits())
 
 
 def show_plan(plan: Plan, reporter: Reporter) -> None:
-    """Print what a run would do (--dry-run); of many prompts the total first, then short lines."""
+    """Print what a run would do; of many prompts the total first, then short lines."""
     is_batch, block = reporter.options.is_batch, plan.block
     facts, failure = (block.facts, block.failure) if block else ({}, None)
     if is_batch:

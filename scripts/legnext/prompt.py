@@ -1,9 +1,8 @@
 """Check a Midjourney prompt, and price it, before it is sent. Pure functions, in linear time.
 
-Only `clean` changes a prompt; the caller rewrites. An error is a mistake that would be billed as
-something else (`—ar 16:9`), what one job cannot carry, a value that Midjourney's own pages
-plainly exclude, or a picture that it cannot fetch. All else is a warning: to refuse what
-Midjourney would have drawn as meant is the worst fault.
+Only `clean` changes a prompt. An error is a mistake that would be billed as something else
+(`—ar 16:9`), what one job cannot carry, a value that Midjourney's own pages plainly exclude, or a
+picture that it cannot fetch. All else is a warning: to refuse a good prompt is the worst fault.
 """
 
 import re
@@ -18,7 +17,7 @@ from legnext import parameters as known
 
 
 class Finding(NamedTuple):
-    """The words at fault and what to write instead, to be shown as `words: advice`."""
+    """What is wrong, to be shown as `words: advice`."""
 
     level: str  # error or warning
     words: str
@@ -31,21 +30,21 @@ class Flag(NamedTuple):
     parameter: known.Parameter
     written: str  # as it is in the prompt: `—ar 16x9,`
     right: str  # as it should be: `--ar 16:9`
-    value: str | None  # its first value as it should be; None: it is of another kind
+    value: str | None  # its first value as it should be; None: of another kind
     values: list[str]
-    stray: list[str]  # words after it that are not its value
-    maybe_text: bool  # `a man —no saint` can be meant as text: nothing about it is an error
+    stray: list[str]  # words after its values
+    maybe_text: bool  # `a man —no saint` may be text: nothing about it is an error
 
 
 class Prompt(NamedTuple):
-    """A prompt, split into its parts: images, text, flags."""
+    """A prompt, split into its parts."""
 
     images: list[str]  # words before the text that name pictures
     text: str
     flags: list[Flag]
     references: list[str]  # the images, and the values of flags that take pictures
     present: Counter[str]  # flags, also with the start of the value: `quality 4`; IMAGE_URL
-    model: str  # one of MODELS, or "" if the flags ask for another one, or for two
+    model: str  # one of MODELS; "" if flags ask for another or for two
 
 
 # Zero-width space, byte order mark, soft hyphen, direction marks; not the joiners of emoji.
@@ -53,7 +52,7 @@ ADDED_BY_EDITORS = re.compile("[\u200b\ufeff\u00ad\u200e\u200f\u202a-\u202e\u206
 
 
 def clean(text: str) -> tuple[str, list[str]]:
-    """Undo what hosts and editors add on their own; return the prompt, and warnings if it did."""
+    """Remove what hosts and editors add; return the prompt and warnings."""
     visible = ADDED_BY_EDITORS.sub("", text)
     warnings = ["invisible characters were removed"] if visible != text else []
     if "\\!" in visible:  # Claude Code's shell tool writes it for each exclamation mark (July 2026)
@@ -63,7 +62,7 @@ def clean(text: str) -> tuple[str, list[str]]:
 
 
 def why_impossible(text: str, longest: int) -> str:
-    """Return why no prompt may be like this, whatever it says, or ""."""
+    """Return why this cannot be a prompt, or ""."""
     if not 1 <= len(text) <= longest:
         return f"the prompt has {len(text)} characters; it must have 1 to {longest}"
     odd = re.search("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", text)
@@ -72,7 +71,7 @@ def why_impossible(text: str, longest: int) -> str:
 
 DASHES = r"\u2010-\u2015\u2212\u2500\u2796\u30fc\ufe58\ufe63\uff0d"  # seen in place of hyphens
 JOINER = r"\\\u200c\u200d\u2060-\u2064\ufe0e\ufe0f"  # seen between them: Markdown's \, joiners
-COLON = r"\\?[:\u2236\uff1axX\u00d7]"  # and what is seen in its place
+COLON = r"\\?[:\u2236\uff1axX\u00d7]"  # also seen in its place
 LINK = rf"(?:{known.URL}|\b(?:data|blob|file):\S+)"
 FLAG = re.compile(
     rf"""
@@ -84,7 +83,7 @@ FLAG = re.compile(
     """,
     re.VERBOSE,
 )
-# A value ends before the next flag, and before text glued to it: `16:9--v 7`, `16:9,please`.
+# A value ends before the next flag and before glued text: `16:9--v 7`, `16:9,please`.
 REST = rf"(?:(?!--|[{DASHES}]|[,;\uff0c\uff1b\u3002][^\W\d_])\S){{0,300}}"
 VALUE = re.compile(rf"{LINK}|[\d.]{{1,9}}\s?{COLON}\s?{REST}|(?![-{DASHES}{JOINER}]){REST}|")
 END_OR_FLAG = re.compile(rf"\s*(?:\Z|(?<=\s)[-{DASHES}]+(?:{'|'.join(known.BY_NAME)})\b)")
@@ -99,7 +98,7 @@ def read(text: str) -> Prompt:
         if match["name"] and is_flag(match, after_a_flag=bool(found)):
             found.append(match)
     starts = [*(match.start() for match in found), len(text)]
-    flags = [read_flag(match, starts[number]) for number, match in enumerate(found, 1)]
+    flags = list(map(read_flag, found, starts[1:]))
     words = text[: starts[0]].split()
     images = list(takewhile(lambda word: IMAGE.match(word.strip(QUOTES)), words))
     references, present = [*images], Counter([known.IMAGE_URL] if images else [])
@@ -109,15 +108,16 @@ def read(text: str) -> Prompt:
         if flag.parameter.takes in ("urls", "references"):
             references += flag.values + flag.stray
     models = [find_model(flag) for flag in flags if flag.parameter.takes == "version"]
-    model = known.DEFAULT_MODEL if not models else models[0] if len(models) == 1 else ""
+    models = models or [known.DEFAULT_MODEL]
+    model = models[0] if len(models) == 1 else ""
     return Prompt(images, " ".join(words[len(images) :]), flags, references, present, model)
 
 
 def is_flag(match: re.Match[str], *, after_a_flag: bool) -> bool:
-    """Tell a flag, however it is written, from text: `USB-C 3.2`, `Atlas — v 2`, `a -raw- scan`.
+    """Tell a misspelled flag from text: `USB-C 3.2`, `Atlas — v 2`, `a -raw- scan`.
 
-    Two hyphens and a name always are one. Other dashes need the name of a parameter, a value that
-    fits, and a place where flags stand.
+    Two hyphens and a name always are a flag. Other dashes need the name of a parameter, a value
+    that fits, and a place where flags stand.
     """
     parameter = known.BY_NAME.get(match["name"].lower())
     is_apart = match["apart"] is not None and not match["gap"]
@@ -145,7 +145,7 @@ def find_value(match: re.Match[str]) -> str:
 
 
 def read_flag(match: re.Match[str], end: int) -> Flag:
-    """Work out how a flag should be written, and which words up to `end` are its values."""
+    """Find how a flag should be written, and which words up to `end` are its values."""
     text, start, typed = match.string, match.start(), find_value(match)
     end_of_value = match.end() + len(typed)
     parameter = known.BY_NAME.get(match["name"].lower(), known.NOT_KNOWN)
@@ -156,7 +156,7 @@ def read_flag(match: re.Match[str], end: int) -> Flag:
         right = f"{word_before} --{match['name'].lower()} {value}".strip()
     words = (typed if value is None else value).split() + text[end_of_value:end].split()
     if takes in ("references", "urls", "codes", "words"):
-        # If not even the first one fits, it is a form that is not known here: all are its values.
+        # If even the first does not fit, its form is not known here: all are values.
         values = list(takewhile(lambda word: spell(takes, word) == word, words)) or words
     else:
         values = words[: 0 if takes == "nothing" else 1]
@@ -165,10 +165,10 @@ def read_flag(match: re.Match[str], end: int) -> Flag:
 
 
 def spell(takes: str, value: str) -> str | None:
-    """Return a value as it should be written, or None if it is of another kind."""
+    """Return a value as it should be written, None if it is of another kind."""
     if takes == "words":
         return value
-    # Without what quotes, Markdown and prose leave around a value, but with the point of `.5`.
+    # Without quotes, Markdown and punctuation around it, but with the point of `.5`.
     bare = re.sub(r"(?s)^[^\w.-]*(.*[^\W_])?.*$", r"\1", value)
     if "://" in value:
         bare = value.strip(QUOTES)
@@ -182,20 +182,19 @@ def spell(takes: str, value: str) -> str | None:
 
 
 def find_model(flag: Flag) -> str:
-    """Return the model that a flag asks for, or "" if it is not known."""
     model = " ".join([flag.parameter.name, *flag.values]).removeprefix("v ").removesuffix(".0")
     return model if model in known.MODELS else ""
 
 
 PERMUTATIONS = r"\{[^{},]*,[^{}]*\}"
-NOT_ONE_PROMPT = {  # errors, anywhere in a prompt
+NOT_ONE_PROMPT = {
     PERMUTATIONS: "braces with a comma make several prompts: send one, in plain words",
-    # With what hosts glue to the last line of a shell's <<'EOF'.
+    # With what hosts glue to the last line of a <<'EOF'.
     r"\n[ \t]*(?:PROMPTS?|EOF)(?:[\s;{}|&]|<\s*/dev/null)*\Z": "the end of a heredoc: leave it out",
 }
 NO_PICTURE = "not part of the picture: leave it out"
 NO_UPLOAD = "no upload; ask for a public https link"
-ODD_TEXT = {  # warnings, in the text before the first flag
+ODD_TEXT = {
     r"(?i)^\W*/ ?imagine\b( prompt)?:?|^\W*(imagine )?prompt ?\d*:\W*": NO_PICTURE,
     r"^([-*•>]|\d+\.) ": NO_PICTURE,
     r"\{[^\w{},]*\w[^{},]*\}|\[[^\W\d][\w -]*\](?!\()": "a blank? write the words themselves",
@@ -208,12 +207,11 @@ PATH = re.compile(rf"(?i)(?:data|blob|file):|(?:~|\.{{0,2}})[/\\]\S|[a-z]:[/\\]|
 
 
 def check_words(whole: str, prompt: Prompt) -> Iterator[Finding]:
-    for pattern, advice in NOT_ONE_PROMPT.items():
-        for match in re.finditer(pattern, whole):
-            yield Finding("error", match[0].strip(), advice)
-    for pattern, advice in ODD_TEXT.items():
-        for match in re.finditer(pattern, prompt.text):
-            yield Finding("warning", match[0].strip(), advice)
+    rules = (("error", NOT_ONE_PROMPT, whole), ("warning", ODD_TEXT, prompt.text))
+    for level, table, text in rules:
+        for pattern, advice in table.items():
+            for match in re.finditer(pattern, text):
+                yield Finding(level, match[0].strip(), advice)
     weights = re.search(r"(?<!\S)(?!http)\S*::", prompt.text)
     if weights and prompt.model not in ("", *known.V6, *known.NIJI6):
         yield Finding("warning", weights[0], "weights are documented for 6.1, 6 and niji 6 only")
@@ -226,13 +224,12 @@ def check_references(prompt: Prompt, *, local_api: bool) -> Iterator[Finding]:
             if not local_api:
                 yield Finding("error", word, "a private host; ask for a public https link")
         elif PATH.match(bare):
-            # `IMG_0042.jpg` before the text can be meant as text: it makes a snapshot's look.
+            # `IMG_0042.jpg` before the text may be text: it makes a snapshot's look.
             maybe_text = number < len(prompt.images) and not re.search(r"[/\\:]", bare)
             yield Finding("warning" if maybe_text else "error", word, NO_UPLOAD)
 
 
 def is_private(url: str) -> bool:
-    """Say whether only this machine or its network can open a URL."""
     try:
         host = urlsplit(url).hostname or ""
         return host.endswith(("localhost", ".local", ".internal")) or not ip_address(host).is_global
@@ -294,12 +291,11 @@ def check_flag(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
 
 
 def references(text: str) -> list[str]:
-    """Return the words that name pictures, before the text or as values of flags."""
     return read(text).references
 
 
 def check(text: str, *, local_api: bool = False) -> list[Finding]:
-    """List what is wrong with a prompt; with `local_api`, the API itself can open private URLs."""
+    """List what is wrong with a prompt. `local_api`: the API can open private URLs."""
     prompt = read(text)
     found = [*check_words(text, prompt), *check_references(prompt, local_api=local_api)]
     for flag in prompt.flags:
@@ -309,7 +305,7 @@ def check(text: str, *, local_api: bool = False) -> list[Finding]:
 
 
 def price_points(text: str) -> int | None:
-    """Return what one job costs in points (1000 are 1 USD), or None if that is not documented."""
+    """Return the price in points (1000 are 1 USD), None if it is not documented."""
     prompt = read(text)
     prices: set[int | None] = set()
     for flag in prompt.flags:

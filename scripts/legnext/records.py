@@ -1,8 +1,7 @@
 """The files of an output directory, read and written whole.
 
-- A record is any DIR/*/job.json with a job_id, whatever its folder is called: people rename them.
-- An intent is DIR/submit-<nonce>.json, written before a submit is sent. The job's id is written
-  into blanks that it already has, so that a full disk cannot lose it.
+- A record is any DIR/*/job.json with a job_id: people rename the folders.
+- An intent is DIR/submit-<nonce>.json, written before a submit is sent, with blanks for the id.
 """
 
 import contextlib
@@ -21,16 +20,16 @@ from legnext.errors import Failure
 from legnext.job import is_job_id, load_json, mapping
 from legnext.task import Record
 
-INTENT = re.compile(r"submit-[0-9a-f]{16}\.json")  # no other file is taken for one
+INTENT = re.compile(r"submit-[0-9a-f]{16}\.json")
 BLANKS = 256  # more than the longest job id
 
 
 @dataclass
 class Intent:
-    """A submit that was about to be sent, as its file has it."""
+    """A submit that was about to be sent."""
 
     path: Path
-    record: Record  # with a job_id once that is known
+    record: Record  # with a job_id once it is known
     file: BinaryIO | None = None  # open while the submit is out
 
 
@@ -41,7 +40,7 @@ def damaged(path: Path, why: object) -> Failure:
 
 
 def load_record(folder: Path) -> Record | None:
-    """Return the record in a folder, None if it has none. Raises Failure if it is damaged."""
+    """Return a folder's record, None if it has none. Raises Failure if it is damaged."""
     path, content = folder / "job.json", b""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -67,12 +66,11 @@ def has_record(folder: Path, job_id: str) -> bool:
 
 
 def load_intent(path: Path) -> Intent | None:
-    """Return the intent in a file, None if it is gone or emptied. Raises as `load_record`."""
+    """Return a file's intent, None if it is gone or empty. Raises as `load_record`."""
     try:
         line, _, answer = path.read_text(encoding="utf-8").partition("\n")
-        job_id, newline, _ = answer.partition("\n")
-        is_known = newline and is_job_id(job_id)  # without the newline it may be half an id
-        known = {"job_id": job_id, "status": "pending"} if is_known else {}
+        job_id, newline, _ = answer.partition("\n")  # without the newline it may be half an id
+        known = {"job_id": job_id, "status": "pending"} if newline and is_job_id(job_id) else {}
         record = {**json.loads(line), **known} if line else {}
         if not all(isinstance(record.get(name, ""), str) for name in ("prompt", "typed", "name")):
             raise ValueError("a prompt is no text")
@@ -93,12 +91,11 @@ def may_be_directory(entry: os.DirEntry[str]) -> bool:
 
 
 def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
-    """Return (name, inode) of possible folders of jobs, and intents' names. Raises Failure."""
+    """Return (name, inode) of folders that may be jobs', and intents' names. Raises Failure."""
     folders: set[tuple[str, int]] = set()
     intents: list[str] = []
     try:
-        # A missing directory is made when it is needed.
-        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:  # made later
             for entry in entries:
                 if INTENT.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     intents.append(entry.name)
@@ -110,10 +107,7 @@ def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
 
 
 def write_whole(path: Path, pieces: Iterable[bytes], job_id: str = "") -> None:
-    """Write a file whole or not at all, a record only into its own job's folder.
-
-    Raises OSError; Failure if another record there is damaged.
-    """
+    """Write a file whole, a record only into its own folder. Raises OSError, Failure."""
     partial = path.with_name(f".{secrets.token_hex(4)}.part")
     try:
         with partial.open("xb") as file:
@@ -134,7 +128,7 @@ def write_whole(path: Path, pieces: Iterable[bytes], job_id: str = "") -> None:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Write a job.json. Its id comes first: a damaged one still shows whose it is."""
+    """Write a job.json, the id first: a damaged one still shows whose it is."""
     record = {"job_id": record["job_id"], **record}
     write_whole(folder / "job.json", [json.dumps(record, indent=1).encode()], record["job_id"])
 
@@ -151,7 +145,7 @@ def write_intent(directory: Path, record: Record) -> Intent:
 
 
 def note_job_id(intent: Intent, job_id: str) -> None:
-    """Write the id into the intent's blanks, at once and without more space."""
+    """Write the id into the intent's blanks: a full disk cannot lose it."""
     with contextlib.suppress(OSError):  # then the record will have it
         if intent.file:
             intent.file.seek(-BLANKS, os.SEEK_END)

@@ -19,7 +19,7 @@ from legnext.options import Options
 from legnext.settings import redact
 from legnext.task import Task
 
-SCRIPTS = Path(__file__).resolve().parent.parent
+SCRIPTS = Path(__file__).resolve().parents[1]
 LINE_SECONDS = 30.0  # without a line on stderr; Gemini CLI ends a command after 5 silent minutes
 STUCK_SECONDS = 600.0
 STATES = ("completed", "failed", "refused", "unfinished", "unknown", "not_submitted")
@@ -27,8 +27,8 @@ REFUSED = ("invalid_prompt", "invalid_request", "content_rejected", "forbidden",
 
 
 def shell_command(script: str, *arguments: str) -> str:
-    """Return a shell command that runs one of the scripts from any directory."""
-    uv = os.environ.get("UV")  # what runs this; the interpreter that it made may be gone tomorrow
+    """Return a shell command that runs a script from any directory."""
+    uv = os.environ.get("UV")  # its interpreter may be gone tomorrow
     program = [Path(uv).as_posix(), "run", "-q"] if uv else [sys.executable or "python3"]
     words = [*program, (SCRIPTS / script).as_posix(), *arguments]
     if os.name == "nt":
@@ -53,24 +53,23 @@ def state_of(task: Task) -> str:
 
 
 def describe(task: Task, options: Options, folder: Path | None) -> dict[str, Any]:
-    """Return all that is printed of a task, except what went wrong."""
-    job = task.job.as_json() if task.job else {"job_id": task.job_id}
-    body: dict[str, Any] = {"index": task.index, "job_id": job.pop("job_id")}
-    body["status"] = job.pop("status", "" if task.job_id else state_of(task))
+    """Return all that is printed of a task but its failure."""
+    job = task.job.as_json() if task.job else {}
+    body: dict[str, Any] = {"index": task.index, "job_id": task.job_id}
+    body["status"] = job.get("status", "" if task.job_id else state_of(task))
     body["prompt"] = task.record.get("prompt") or task.prompt
     if options.is_batch and options.output_dir:  # everything else is in the job's folder
         body |= {"cost_usd": job.get("cost_usd"), "dir": folder and str(folder)}
     else:
         body |= {"submitted_at": task.submitted_at if task.job else "", **job}
-        files = describe_files(folder, task.job) if task.job else {}
-        page = str(options.output_dir and options.output_dir / gallery.NAME)
-        body["files"] = {**files, "gallery": page} if files else {}
+        if folder and task.job and (files := describe_files(folder, task.job)):
+            body["files"] = {**files, "gallery": str(folder.parent / gallery.NAME)}
     body |= {"earlier": task.is_earlier or None, "warnings": task.warnings}
     return without_empty(body)
 
 
 def describe_failure(task: Task, failure: Failure, code: int, options: Options) -> dict[str, Any]:
-    """Return `error`, and what helps with it: `resume`, or the numbers of an unknown submit."""
+    """Return `error`, and `resume` or the numbers of an unknown submit."""
     body: dict[str, Any] = {}
     hints = [KINDS[failure.type].hint.removeprefix(FREE)] if task.job_id else []
     if task.outcome_unknown:
@@ -81,8 +80,7 @@ def describe_failure(task: Task, failure: Failure, code: int, options: Options) 
             hints.append(f"If they agree, delete {task.intent} and run the same command again.")
     elif task.job_id and (code == Exit.RESUME or failure.type == "interrupted"):
         resume = body["resume"] = resume_command(task.job_id, options)
-        is_safe = options.output_dir and not options.job_ids
-        same = "the same command again, or " if is_safe else ""
+        same = "the same command again, or " if options.output_dir and not options.job_ids else ""
         words = f"Do not submit it again. Continue with {same}{resume}"
         hints = [KINDS[failure.type].hint_with_job, stuck_hint(task), words]
     return {**body, "error": failure.as_json(*hints)}
@@ -92,7 +90,7 @@ def stuck_hint(task: Task) -> str:
     if task.job is None or task.job.is_final:
         return ""
     age = age_seconds(task.submitted_at or task.job.meta.get("created_at")) or 0.0
-    words = f"It was submitted {age / 60:.0f} minutes ago and is stuck: ask the user, and stop."
+    words = f"Submitted {age / 60:.0f} minutes ago, it is stuck: ask the user, and stop."
     return words if age >= STUCK_SECONDS else ""
 
 
@@ -101,11 +99,11 @@ def balance_hint(task: Task) -> str:
     if before is not None and after is not None and price and after <= before - price + 0.0005:
         return "The balance is lower by the price: probably paid, or something else was bought."
     check = shell_command("verify_api_key.py")
-    return f"Whether it was paid cannot be said yet: look again in 15 minutes with {check}."
+    return f"Whether it was paid is not clear yet: in 15 minutes, run {check}."
 
 
 def total_of(tasks: list[Task], options: Options) -> dict[str, Any]:
-    """Return the last object of a batch. `bought` and `cost_usd` are this run's own."""
+    """Return a batch's last object. `bought` and `cost_usd` are this run's own."""
     states = [state_of(task) for task in tasks]
     bought = [cost_or_price(task) for task in tasks if task.bought_at]
     total: dict[str, Any] = {"prompts": len(tasks)}
@@ -130,17 +128,17 @@ class Reporter:
         self.options = options
         self.log = self.always_say if options.verbose else None  # of HTTP exchanges
         self.stop = threading.Event()  # set when a signal ends the run
-        self.tasks: list[Task] = []  # of the run, in input order
+        self.tasks: list[Task] = []  # in input order
         self.folders: Mapping[str, Path] = {}  # of jobs, by id; the store's
         self.page: Path | None = None  # once it is written
         self._lock = threading.RLock()
-        self._codes: dict[Task, int] = {}  # exit codes of the tasks that have ended
+        self._codes: dict[Task, int] = {}  # of the tasks that have ended
         self._bodies: dict[Task, dict[str, Any]] = {}  # that wait for their turn
         self._other_codes: list[int] = []  # of what is not about one task
         self._is_lost = False  # stdout did not take a result
         self._began = self._last_line = time.monotonic()
         redraws = sys.stderr and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._live = redraws and not options.quiet and not options.verbose
+        self._live = redraws and not (options.quiet or options.verbose)
         self._live_line = ""
 
     def print_json(self, body: dict[str, Any], failure: Failure | None = None) -> None:
@@ -149,8 +147,8 @@ class Reporter:
                 self._other_codes.append(exit_code(failure.type))
                 body = {**body, "error": failure.as_json()}
             self._draw("")
-            is_read_by_person = sys.stdout and sys.stdout.isatty()
-            text = json.dumps(body, indent=2 if is_read_by_person else None)
+            indent = 2 if sys.stdout and sys.stdout.isatty() else None  # a person reads it
+            text = json.dumps(body, indent=indent)
             self._is_lost |= not write(sys.stdout, redact(text) + "\n")
 
     def say(self, line: object) -> None:
@@ -170,10 +168,10 @@ class Reporter:
             self.say(f"{task}, {self._elapsed()}")
 
     def tick(self) -> None:
-        """Move the live line, or make sure that there is a line at least every 30 s."""
+        """Update the live line, or print a line if there was none for LINE_SECONDS."""
         left = [task for task in self.tasks if task not in self._codes]
-        running, count = [task for task in left if task.job_id], len(self.tasks)
-        line = f"{count - len(left)} of {count} done, {len(running)} running, {self._elapsed()}"
+        running, count = sum(bool(task.job_id) for task in left), len(self.tasks)
+        line = f"{count - len(left)} of {count} done, {running} running, {self._elapsed()}"
         if len(left) == count == 1:
             line = f"{left[0]}, {self._elapsed()}"
         if self._live:
@@ -182,14 +180,12 @@ class Reporter:
         elif time.monotonic() - self._last_line > LINE_SECONDS:
             self.say(line)
 
-    def print_task(self, task: Task, failure: Failure | None = None) -> None:
-        """Print a task, unless it has been printed."""
+    def print_task(self, task: Task, failure: Failure | None) -> None:
         with self._lock:
             if task in self._codes:
                 return
             task.error, options = failure, self.options
-            folder = self.folders.get(task.job_id)
-            body, code = describe(task, options, folder), int(Exit.DONE)
+            body, code = describe(task, options, self.folders.get(task.job_id)), int(Exit.DONE)
             if failure:
                 exists, is_given = task.job is not None, bool(options.job_ids)
                 code = exit_code(failure.type, job_exists=exists, id_given=is_given)
@@ -203,16 +199,16 @@ class Reporter:
                 if ready in self._bodies:
                     self.print_json(self._bodies.pop(ready))
 
-    def print_together(self, tasks: list[Task], failure: Failure, facts: dict[str, Any]) -> None:
-        """Print one object for all the tasks that one failure keeps from being submitted."""
+    def print_together(self, tasks: list[Task], block: budget.Block) -> None:
+        """Print one object for all tasks that may not be bought."""
         with self._lock:
             for task in tasks:
-                task.error, self._codes[task] = failure, exit_code(failure.type)
+                task.error, self._codes[task] = block.failure, exit_code(block.failure.type)
             indexes = {"indexes": [task.index for task in tasks]} if self.options.is_batch else {}
-            self.print_json({**indexes, **facts, "error": failure.as_json()})
+            self.print_json({**indexes, **block.facts}, block.failure)
 
     def interrupt(self, signal: str) -> int:
-        """Print what is left when a signal has stopped the run; return the exit code."""
+        """Print what is left after a signal; return the exit code."""
         failure = Failure("interrupted", f"stopped by {signal}")
         for task in self.tasks:
             task.outcome_unknown |= task.is_submitting and not task.job_id
@@ -225,7 +221,7 @@ class Reporter:
         return SIGNALS[signal] if "interrupted" in types or not self.tasks else code
 
     def print_total(self) -> int:
-        """Print the total, if there is to be one, and return the exit code of the run."""
+        """Print the total, if there is one, and return the exit code of the run."""
         with self._lock:
             has_run = self.tasks or not self._other_codes
             if self.options.is_batch and has_run and not self.options.dry_run:

@@ -1,4 +1,4 @@
-"""The environment: the key, where to send it, the user's own limit; which URLs may be opened."""
+"""The environment: key, base URL, daily limit; which URLs may be opened."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 from legnext.errors import Failure
 
 LOCAL = "localhost"
-NO_KEY = {  # patterns of what cannot be a key, and why
+NO_KEY = {  # what cannot be a key, and why
     r"(?s).*[^ -~]": "it has control or non-ASCII characters",
     "['\"]|.*['\"]$|(?i:bearer)": "it still has quotes or Bearer around it",
     r".*\$\{": "it is a variable that was not replaced",
@@ -21,8 +21,7 @@ NO_KEY = {  # patterns of what cannot be a key, and why
 
 def base_url() -> str:
     """Return LEGNEXT_BASE_URL or the default, without a trailing slash. Raises Failure `usage`."""
-    url = os.environ.get("LEGNEXT_BASE_URL", "").strip().rstrip("/")
-    url = url or "https://api.legnext.ai"
+    url = os.environ.get("LEGNEXT_BASE_URL", "").strip().rstrip("/") or "https://api.legnext.ai"
     why = "it has a query or a fragment" if "?" in url or "#" in url else why_url_refused(url)
     if why:
         hint = "Unset LEGNEXT_BASE_URL, or set it to an https URL."
@@ -62,17 +61,17 @@ def parse_usd(value: str, name: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 <= (amount := float(value)) < math.inf:
             return amount
-    raise Failure("usage", f"{name} is not a number of US dollars, such as 0.40")
+    raise Failure("usage", f"{name} is not a number of USD, such as 0.40")
 
 
 def host_of(url: str) -> str:
-    """Return the host that a record belongs to; this machine's names are one."""
+    """Return a URL's host; all names of this machine are one."""
     host = urlsplit(url).hostname or ""
     return LOCAL if is_loopback(host) else host
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine. A name such as 127.0.0.1.evil.test is not."""
+    """Say whether a host is this machine; 127.0.0.1.evil.test is not."""
     try:
         return host == LOCAL or ip_address(host).is_loopback
     except ValueError:
@@ -80,7 +79,7 @@ def is_loopback(host: str) -> bool:
 
 
 def why_url_refused(url: str, *, http_on_loopback: bool = True) -> str:
-    """Return why a URL, the API's or a picture's, must not be opened, or ""."""
+    """Return why a URL must not be opened, or ""."""
     if not url.isprintable() or " " in url or "\\" in url:
         return "it has white space, control characters or a backslash"
     try:
@@ -93,6 +92,4 @@ def why_url_refused(url: str, *, http_on_loopback: bool = True) -> str:
     if not host or parts.netloc.lower() not in (plain, f"{plain}:{port}"):
         return "it is not an absolute URL with only a host and a port"
     is_local = parts.scheme == "http" and http_on_loopback and is_loopback(host)
-    if parts.scheme == "https" or is_local:
-        return ""
-    return "only https is allowed, or http on this machine"
+    return "" if parts.scheme == "https" or is_local else "only https, or http on this machine"

@@ -1,8 +1,8 @@
-"""The output directory: which jobs are on record, what answers a prompt, and the lock.
+"""The output directory: which jobs are on record, what answers a prompt, the lock.
 
-Only who holds the lock submits, among all threads and processes; it is released when the process
-ends, however it ends. So an intent found under it is of a process that is gone: with an id it
-becomes a record, without one the outcome of its submit is unknown.
+Only the holder of the lock submits, among all threads and processes; it is released when the
+process ends. So an intent found under it is of a process that is gone: with an id it becomes a
+record, without one the outcome of its submit is unknown.
 """
 
 import contextlib
@@ -35,13 +35,13 @@ LONGEST_NAME, SLUG_LENGTH = 60, 40  # of folders: to try, and to make
 
 
 def prompt_keys(fields: Record) -> set[str]:
-    """Return what a record or a task is found by: its prompts, with runs of blanks as one."""
+    """Return the prompts of a record or task, in NFC, with single blanks."""
     prompts = [text(fields.get(name)) for name in ("prompt", "typed")]
     return {" ".join(normalize("NFC", prompt).split()) for prompt in prompts} - {""}
 
 
 def merge(old: Record, new: Record) -> Record:
-    """Return a record with what is new. What only we know stays, and a final status."""
+    """Return a record with what is new; what only we know stays, and a final status."""
     merged = {**old, **new, **{name: old[name] for name in OURS if name in old}}
     if old and recorded_job(old).is_final and not recorded_job(merged).is_final:
         merged["status"] = old["status"]
@@ -51,7 +51,7 @@ def merge(old: Record, new: Record) -> Record:
 
 
 def preference(record: Record, typed: str) -> tuple[bool, bool, str, str]:
-    """Sort records of one prompt: the earliest that did not fail comes first."""
+    """Sort records of one prompt: the earliest that did not fail is first."""
     is_other = text(record.get("typed")) != typed
     has_failed = recorded_job(record).has_failed
     return has_failed, is_other, str(record.get("submitted_at")), record["job_id"]
@@ -61,10 +61,9 @@ class Store:
     """The records in a directory. Without one (None) it only keeps submits from overlapping."""
 
     def __init__(self, directory: Path | None, host: str, warn: Callable[[str], None]) -> None:
-        """`host`: the API's; records of another one do not count. `warn` gets a line."""
         self.directory, self.host, self._warn = directory, host, warn
         self.records: dict[str, Record] = {}  # by job id
-        self.foreign: dict[str, Record] = {}  # of another host
+        self.foreign: dict[str, Record] = {}  # of other hosts: they do not count
         self.folders: dict[str, Path] = {}  # by job id
         self.claimed: set[str] = set()  # ids and intents' names that answer a task
         self.unknown: list[Intent] = []  # submits of unknown outcome
@@ -75,7 +74,7 @@ class Store:
         self._has_locks = True
 
     def prepare(self) -> None:
-        """Try whether the directory takes all that a job needs. Raises Failure `file_error`."""
+        """Try whether a job's files can be written. Raises Failure `file_error`."""
         if self.directory is None:
             return
         try:
@@ -100,11 +99,11 @@ class Store:
                     self._wait_for_lock(handle, self.directory, stop)
                     is_own = os.path.samestat(os.fstat(handle), os.stat(self.directory))
                     if is_own or sys.platform == "win32":
-                        break  # else another directory has taken its name meanwhile
+                        break  # else another directory has its name now
             yield
 
     def _wait_for_lock(self, handle: int, directory: Path, stop: threading.Event) -> None:
-        """Poll the lock, for LOCK_SECONDS after the last change: others may be queueing too."""
+        """Poll the lock until LOCK_SECONDS after the last change: others may queue too."""
         last_change, deadline = 0, 0.0
         while True:
             try:
@@ -122,12 +121,12 @@ class Store:
             if change != last_change:
                 last_change, deadline = change, now + LOCK_SECONDS
             if now > deadline:
-                raise Failure("timeout", "another command is submitting into this folder")
+                raise Failure("timeout", "another command is submitting here")
             if stop.wait(LOCK_PAUSE):
                 raise Failure("interrupted", "stopped before the submit")
 
     def refresh(self) -> list[Intent]:
-        """Take in the records that are new, and return all intents. Raises Failure `file_error`.
+        """Read the new records, and return all intents. Raises Failure.
 
         One listing may miss a folder that is being renamed: two have to agree. An inode alone does
         not identify a folder: ext4 uses it again at once.
@@ -181,12 +180,9 @@ class Store:
                 records.remove_intent(intent)
 
     def claim(self, task: Task, *, same_name: bool = False) -> Record | None:
-        """Return a record of the task's prompt that answers no other task of this run, or None.
-
-        `same_name`: only one of the task's name.
-        """
-        ids = self._ids_of(task) - self.claimed
-        found = [self.records[job_id] for job_id in ids if job_id in self.records]
+        """Return a record of the task's prompt that answers no other task, or None."""
+        known = self._find_records(task, self.records)
+        found = [record for record in known if record["job_id"] not in self.claimed]
         if same_name:
             found = [record for record in found if (record.get("name") or "") == task.name]
         if task.replaces_failed:
@@ -210,15 +206,16 @@ class Store:
         return list(self.records.values()), [intent.record for intent in self.unknown]
 
     def foreign_records(self, task: Task) -> list[Record]:
-        return [self.foreign[job_id] for job_id in self._ids_of(task) if job_id in self.foreign]
+        return self._find_records(task, self.foreign)
 
-    def _ids_of(self, task: Task) -> set[str]:
+    def _find_records(self, task: Task, known: dict[str, Record]) -> list[Record]:
         keys = prompt_keys(vars(task))
-        return {job_id for key in keys for job_id in self._ids_by_prompt.get(key, ())}
+        ids = {job_id for key in keys for job_id in self._ids_by_prompt.get(key, ())}
+        return [known[job_id] for job_id in ids if job_id in known]
 
     def add_record(self, record: Record) -> None:
         """Make a folder for a new job. Only under the lock. Raises OSError, Failure."""
-        self._add(record)  # it is known, even if the disk does not take it
+        self._add(record)  # known, even if the disk does not take it
         if self.directory is None:
             return
         job_id, words = record["job_id"], record.get("name") or record.get("prompt") or ""
@@ -227,11 +224,11 @@ class Store:
         folder = self.directory / f"{slug}-{job_id[:8]}"
         if folder.exists():
             folder = self.directory / f"{slug}-{job_id}"
-        folder.mkdir(parents=True, exist_ok=True)  # somebody may have moved the directory away
+        folder.mkdir(parents=True, exist_ok=True)  # the directory may have been moved away
         self._update(folder, record)
 
     def save(self, record: Record, stop: threading.Event) -> None:
-        """Merge what is known of a job into its record, or make one. Raises OSError, Failure."""
+        """Merge this into the job's record, or make one. Raises OSError, Failure."""
         job_id = record["job_id"]
         if self.directory is None or self._in_folder(job_id, self._update, record):
             return
@@ -241,7 +238,7 @@ class Store:
                 self.add_record(merge(self.records.get(job_id, {}), record))
 
     def place_file(self, partial: Path, job_id: str, name: str) -> bool:
-        """Move a file into the job's folder; False if that is gone. Raises OSError."""
+        """Move a file into the job's folder; False if it is gone. Raises OSError."""
         return self._in_folder(job_id, lambda folder: partial.replace(folder / name))
 
     def _update(self, folder: Path, new: Record) -> None:
@@ -252,7 +249,7 @@ class Store:
         self._add(merged, folder)
 
     def _in_folder(self, job_id: str, action: Callable[..., object], *args: object) -> bool:
-        """Do something in the job's folder, wherever it is now; False if there is none."""
+        """Run `action` in the job's folder, wherever it is now; False if there is none."""
         while folder := self._find_folder(job_id):
             self.folders[job_id] = folder
             try:
@@ -264,7 +261,6 @@ class Store:
         return False
 
     def _find_folder(self, job_id: str) -> Path | None:
-        """Return the folder that has the job's record now, None if there is none."""
         known = self.folders.get(job_id)
         if self.directory is None or (known and records.has_record(known, job_id)):
             return known

@@ -2,7 +2,7 @@
 
 What holds, whatever happens (kill, full disk, rename, outage, a second run in the folder):
 1. Nothing is bought that the plan did not approve.
-2. At most one submit is out per directory, and it is written down (the intent) before it is sent.
+2. At most one submit is out per directory, and its intent is written before it is sent.
 3. A prompt with a record, or an intent of unknown outcome, is not submitted again.
 4. A submit that may have arrived is never repeated: without a job id its outcome is unknown.
 5. A job id that arrived is written into the intent at once, and then becomes a record.
@@ -23,7 +23,7 @@ from legnext.store import Store
 from legnext.task import Record, Task
 
 CONNECTION_TRIES = 3
-NOT_PLANNED = "another command was submitting this prompt when this one was planned"
+NOT_PLANNED = "another command was submitting it when this one was planned"
 ENDS_BUYING = (  # what the next submit would meet too
     "insufficient_balance",
     "invalid_api_key",
@@ -39,7 +39,7 @@ class Buyer:
 
     client: Client
     store: Store
-    stop: threading.Event  # set when a signal ends the run
+    stop: threading.Event
     announce: Callable[[Task], None]  # called once a job id is known
     again: bool = False  # buy even if there is a record
     balance_usd: float | None = None  # before the next submit
@@ -54,7 +54,7 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
     """
     store = buyer.store
     with store.lock(buyer.stop):
-        # Nobody else is submitting now. Is there a job of this prompt, or may there be one?
+        # Is there a job of this prompt, or may there be one?
         store.settle_intents()
         if store.damaged:
             raise store.damaged
@@ -67,8 +67,8 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
 
         task.outcome_unknown = False
 
-        # May it be bought? `is_submitting` is set before `stop` is read, and whoever sets `stop`
-        # reads `is_submitting` after it: a submit is either seen, or does not begin.
+        # May it be bought? `is_submitting` is set before `stop` is read, and read after `stop` is
+        # set: a submit is either seen, or does not begin.
         record = new_record(task, buyer)
         task.set_submit(record)
         task.is_submitting = True
@@ -91,8 +91,7 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
         try:
             job = buyer.client.submit(task.prompt)
             if job.job_id in store.records or job.job_id in store.foreign:
-                words = f"the answer names a job that is on record: {job.job_id}"
-                raise Failure("submission_unknown", words)
+                raise Failure("submission_unknown", f"the answer names a known job: {job.job_id}")
         except Exception as error:  # noqa: BLE001 - a bug of ours too: the POST may be out
             raise not_bought(task, buyer, intent, error) from None
 
@@ -102,7 +101,8 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
         task.set_job(job)
         task.bought_at, task.approved, task.is_submitting = time.monotonic(), False, False
         store.claimed.add(job.job_id)
-        buyer.balance_usd = balance_after(buyer.balance_usd, task.price_usd)
+        before, price = buyer.balance_usd, task.price_usd
+        buyer.balance_usd = None if before is None or price is None else round(before - price, 3)
         buyer.unconnected = 0
         buyer.announce(task)
         try:
@@ -132,17 +132,11 @@ def not_bought(task: Task, buyer: Buyer, intent: Intent | None, error: Exception
 
 def new_record(task: Task, buyer: Buyer) -> Record:
     """Return what is recorded of a submit before it is sent."""
-    words = {"prompt": task.prompt, "typed": task.typed, "name": task.name}
     return {
-        **without_empty(words),
+        **without_empty({"prompt": task.prompt, "typed": task.typed, "name": task.name}),
         "submitted_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),  # as the API writes it
         "nonce": secrets.token_hex(8),
         "host": buyer.store.host,
         "price_usd": task.price_usd,
         "balance_usd": buyer.balance_usd,
     }
-
-
-def balance_after(balance: float | None, price: float | None) -> float | None:
-    """Return the balance in USD after a submit, None if that is not known."""
-    return None if balance is None or price is None else round(balance - price, 3)

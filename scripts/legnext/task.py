@@ -1,7 +1,6 @@
 """The Task: one prompt, or one job id, and what this run knows of it.
 
-One thread at a time owns it: its worker, then the one that finishes it. Approval travels with it:
-the plan marks what may be bought, and `submit` refuses everything else.
+One thread at a time owns it: its worker, then the one that finishes it.
 """
 
 from dataclasses import dataclass, field
@@ -16,22 +15,22 @@ Record = dict[str, Any]  # a job.json
 
 @dataclass(eq=False)
 class Task:
-    """Everything that is printed of a prompt, or a job, is derived from here."""
+    """All that is printed of a prompt or a job is derived from here."""
 
     prompt: str = ""  # as it is sent
-    typed: str = ""  # as it was given, if that differs
+    typed: str = ""  # as given, if that differs
     name: str = ""  # for the job's folder
     index: int | None = None  # in the prompts file, from 0
     price_usd: float | None = None
-    approved: bool = False  # checked, priced, within every limit: may be bought once
+    approved: bool = False  # by the plan: may be bought, once
 
     job_id: str = ""
     job: Job | None = None
-    record: Record = field(default_factory=dict)  # if the job was found on record
+    record: Record = field(default_factory=dict)  # if the job was on record
     submitted_at: str = ""
     bought_at: float = 0.0  # by this run, in monotonic seconds
     is_submitting: bool = False  # a POST is out
-    outcome_unknown: bool = False  # a POST was out, and may have made a job
+    outcome_unknown: bool = False  # a POST may have made a job
     intent: Path | None = None  # of its submit
     balance: dict[str, float | None] = field(default_factory=dict)  # USD, before and after
     replaces_failed: bool = False  # --retry-failed: failed records do not answer it
@@ -44,22 +43,21 @@ class Task:
         return bool(self.record)
 
     def set_job(self, job: Job) -> None:
-        """Give it its job. The id comes first: a signal in between must not lose it."""
+        """Set the job. The id comes first: a signal in between must not lose it."""
         self.job_id, self.job, self.outcome_unknown = job.job_id, job, False
 
     def adopt(self, record: Record) -> None:
-        """Give it a job on record; what would be sent now stays as it is."""
+        """Set a job on record; what would be sent now stays as it is."""
         self.record, self.submitted_at = record, str(record.get("submitted_at") or "")
         self.set_job(recorded_job(record))
 
     def set_submit(self, submit: Record) -> None:
-        """Take over what is recorded of its submit: the time, and the money before it."""
         self.submitted_at = str(submit.get("submitted_at", ""))
         self.price_usd = usd(submit.get("price_usd"))
         self.balance = {"before": usd(submit.get("balance_usd"))}
 
     def set_unknown(self, submit: Record) -> None:
-        """Note that a submit, of an earlier run, may have made a job."""
+        """Note that a submit of an earlier run may have made a job."""
         self.set_submit(submit)
         self.outcome_unknown = True
 

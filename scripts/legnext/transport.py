@@ -1,4 +1,4 @@
-"""Opens sessions of `requests`, and says why a connection failed. The API and pictures share it."""
+"""Sessions of `requests`, for the API and for pictures, and why a connection failed."""
 
 import gc
 import os
@@ -10,7 +10,7 @@ from legnext import __version__
 from legnext.errors import Failure
 
 NO_TLS = "WRONG_VERSION|HANDSHAKE_FAILURE|UNSUPPORTED|PROTOCOL_VERSION|CERTIFICATE|UNKNOWN_CA"
-requests: Any = None  # imported when it is needed: --help and --dry-run work without it
+requests: Any = None  # imported late: --help and --dry-run work without it
 
 
 def new_session() -> Any:
@@ -19,8 +19,7 @@ def new_session() -> Any:
     try:
         import requests  # noqa: PLC0415
     except ImportError as error:
-        words = f"the package requests cannot be imported: {error}"
-        raise Failure("missing_dependency", words) from None
+        raise Failure("missing_dependency", f"requests cannot be imported: {error}") from None
     finally:
         gc.enable()
     session = requests.Session()
@@ -34,13 +33,13 @@ def new_session() -> Any:
 
 
 def request_options(read_seconds: float) -> dict[str, Any]:
-    """Return what every request has in common. New each time: requests adds proxies to it."""
+    """Return a request's options, new each time: requests adds proxies to them."""
     return {
         "allow_redirects": False,  # requests would take the key along to another host
         "stream": True,
-        # No proxy for this machine; http is nothing else, and must not show it a key in clear.
+        # No proxy for this machine; http is for nothing else, and would show a proxy the key.
         "proxies": {"http": "", "https://localhost": "", "https://127.0.0.1": ""},
-        # To connect to an address, of which a host may have dead ones; between two pieces.
+        # To connect to an address, of which some may be dead; between two pieces.
         "timeout": (min(10.0, read_seconds / 3), read_seconds),
     }
 
@@ -48,7 +47,7 @@ def request_options(read_seconds: float) -> dict[str, Any]:
 def connection_failure(error: Exception, *, answered: bool) -> Failure:
     """Return the Failure for an error of requests; `setup_error` if a retry cannot help.
 
-    `answered`: a status had arrived, so that the way to the host is right.
+    `answered`: a status had arrived, so this machine's setup is right.
     """
     cause: BaseException = error
     # requests and urllib3 wrap it three deep
@@ -59,7 +58,7 @@ def connection_failure(error: Exception, *, answered: bool) -> Failure:
     words = re.sub("Failed to parse: .*", "a URL, perhaps a proxy's, cannot be parsed", words)
     if isinstance(error, requests.exceptions.ProxyError):
         words = f"proxy: {words}"
-    # An invalid header is the answer's fault; TimeoutError is of this program's own deadlines.
+    # An invalid header is the answer's fault; TimeoutError is a deadline of our own.
     answered |= isinstance(error, (requests.exceptions.InvalidHeader, TimeoutError))
     if not answered and (
         isinstance(error, ValueError)  # the URL, or the proxy's, cannot be used

@@ -1,7 +1,7 @@
-"""From prompts, or job ids, to pictures: many side by side.
+"""From prompts, or job ids, to pictures: many at once.
 
-Workers take the tasks in order; each submits, then waits for its job. Other threads finish it (see
-finish.py), so that a slot at Legnext is used again the moment its job is over.
+Each worker takes a task, submits it and waits for its job. Other threads finish it (finish.py), so
+that a slot at Legnext is used again the moment its job is over.
 """
 
 import random
@@ -13,7 +13,6 @@ from functools import partial
 
 from legnext import budget
 from legnext.api import RETRY_SECONDS, Client, backoff_delay, with_retry
-from legnext.budget import Block
 from legnext.download import Downloader
 from legnext.errors import Failure, attempt
 from legnext.finish import Run, finish, write_page
@@ -31,17 +30,17 @@ ENDS_WAIT = (401, 403, 404)  # of the API itself; everything else may pass
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to ask for a job's status, in seconds since its submit."""
+    """When to poll a job, in seconds since its submit."""
 
     initial_wait: float
     interval: float
     max_wait: float
 
-    def next_poll(self, began: float, now: float, pause: float = 0.0) -> float | None:
-        """Return when to ask again, None if time is up. The last time is at `max_wait`.
+    def next_poll(self, began: float, now: float, pause: float) -> float | None:
+        """Return when to poll next, None if time is up. The last poll is at `max_wait`.
 
-        The last request took from `began` to `now`. Requests begin an interval apart, or `pause`
-        if that is longer; after a slower answer a whole interval passes.
+        The last one took from `began` to `now`. They begin an interval apart, or `pause` if that is
+        longer; after a slower answer a whole interval passes.
         """
         if max(began, now) >= self.max_wait:
             return None
@@ -60,13 +59,13 @@ def new_run(reporter: Reporter) -> Run:
 
 
 def generate(reporter: Reporter) -> None:
-    """Make the pictures of one prompt, or of each prompt in a file. Raises Failure."""
+    """Submit prompts and wait for their pictures. Raises Failure."""
     reporter.options.wait = True
     run_prompts(reporter)
 
 
 def run_prompts(reporter: Reporter) -> None:
-    """Submit prompts, and wait for their pictures if asked to; or show the plan. Raises Failure."""
+    """Submit prompts, and wait if asked to; or show the plan. Raises Failure."""
     options = reporter.options
     prompts, run = read_prompts(options), new_run(reporter)
     plan = make_plan(options, prompts, run.store)
@@ -83,25 +82,24 @@ def run_prompts(reporter: Reporter) -> None:
             reporter.print_task(task, failure)
         tasks = []
     elif block := plan.block or prepare_to_buy(plan.wanted, run.buyer):
-        reporter.print_together(plan.wanted, block.failure, block.facts)
+        reporter.print_together(plan.wanted, block)
         tasks = [task for task in tasks if plan.would[task] != SUBMIT]
-    for task in tasks:  # what is left is checked, priced and within every limit
+    for task in tasks:  # checked, priced and within every limit
         task.approved = plan.would[task] == SUBMIT
     run_tasks(tasks, run)
 
 
-def prepare_to_buy(wanted: list[Task], buyer: Buyer) -> Block | None:
-    """Check the folder, the key and the balance; return why nothing can be bought, or None."""
+def prepare_to_buy(wanted: list[Task], buyer: Buyer) -> budget.Block | None:
+    """Check folder, key and balance; return why nothing can be bought, or None."""
     if not wanted:
         return None
     prices = [task.price_usd for task in wanted]
-    facts = {"price_usd": budget.total(prices)}
     try:
         buyer.store.prepare()
         buyer.balance_usd = buyer.client.balance_usd()
     except Failure as failure:
         is_fatal = failure.type in ("file_error", *NEEDS_FIX)
-        return Block(failure, facts) if is_fatal else None
+        return budget.Block(failure, {"price_usd": budget.total(prices)}) if is_fatal else None
     return None if buyer.balance_usd is None else budget.over_balance(prices, buyer.balance_usd)
 
 
@@ -112,7 +110,7 @@ def run_jobs(reporter: Reporter) -> None:
         if not is_job_id(job_id):
             raise Failure("usage", f"{job_id!r} is not a job id, which is {A_JOB_ID}")
     if options.lists_all and options.output_dir is None:
-        raise Failure("usage", "give a JOB_ID, or --output-dir for all jobs on record there")
+        raise Failure("usage", "give a JOB_ID, or --output-dir for all jobs in it")
     run = new_run(reporter)
     store = run.store
     store.refresh()
@@ -120,8 +118,8 @@ def run_jobs(reporter: Reporter) -> None:
     job_ids = options.job_ids or [record["job_id"] for record in records]
     for index, job_id in enumerate(job_ids):
         task = Task(job_id=job_id, index=index if options.lists_all else None)
-        if job_id in store.records:
-            task.adopt(store.records[job_id])
+        if record := store.records.get(job_id):
+            task.adopt(record)
         reporter.tasks.append(task)
     if options.lists_all and store.damaged:
         reporter.print_json({}, store.damaged)
@@ -141,9 +139,8 @@ def run_tasks(tasks: list[Task], run: Run) -> None:
     while futures.wait(run.finished, timeout=0.1).not_done and not run.stop.is_set():
         pass
     if not run.stop.is_set():
-        words = "not submitted: jobs that were not over in time are still running"
         for task in queue:
-            run.reporter.print_task(task, Failure("not_submitted", words))
+            run.reporter.print_task(task, Failure("not_submitted", "running jobs keep all slots"))
         for task in tasks:  # each has an object, whatever went wrong
             run.reporter.print_task(task, Failure("api_error", "it ended without a result"))
     if run.is_page_old:
@@ -155,7 +152,7 @@ def is_unfinished(task: Task) -> bool:
 
 
 def work(queue: deque[Task], run: Run) -> None:
-    """Take tasks until there are none; submit none while a job that was given up has the slot."""
+    """Take all tasks; submit none while a job that was given up has the slot."""
     is_free = True
     while not run.stop.is_set():
         try:
@@ -165,17 +162,15 @@ def work(queue: deque[Task], run: Run) -> None:
         if task.approved and not is_free:
             queue.appendleft(task)
             return
-        failure = attempt(submit_and_wait, task, run)
-        if failure is None and run.has_all_pictures(task):
+        if failure := attempt(submit_and_wait, task, run):
+            if failure.type == "submission_unknown":
+                attempt(note_balance, task, run)
+            run.reporter.print_task(task, failure)
+            is_free &= not is_unfinished(task) or failure.type == "not_found"
+        elif run.has_all_pictures(task):
             finish(task, run)
-            continue
-        if failure is None:
+        else:
             run.finished.append(run.finishers.submit(finish, task, run))
-            continue
-        if failure.type == "submission_unknown":
-            attempt(note_balance, task, run)
-        run.reporter.print_task(task, failure)
-        is_free &= not is_unfinished(task) or failure.type == "not_found"
 
 
 def note_balance(task: Task, run: Run) -> None:
@@ -183,7 +178,7 @@ def note_balance(task: Task, run: Run) -> None:
 
 
 def submit_and_wait(task: Task, run: Run) -> None:
-    """Submit and wait, as far as that is needed. Raises Failure, OSError."""
+    """Submit and wait, as far as needed. Raises Failure, OSError."""
     options = run.reporter.options
     if run.buyer:
         if options.retry_failed and task.job and task.job.has_failed:
@@ -215,9 +210,9 @@ def poll_once(task: Task, run: Run) -> None:
 
 
 def refresh_job(task: Task, run: Run) -> None:
-    """Ask again for a job that was over, for fresh URLs or more pictures. Raises Failure.
+    """Poll a job that was over, for fresh URLs or more pictures. Raises Failure.
 
-    What is on record serves if the API has forgotten the job, or its pictures.
+    The record serves if the API has forgotten the job, or its pictures.
     """
     known = task.job
     try:
@@ -230,12 +225,10 @@ def refresh_job(task: Task, run: Run) -> None:
 
 
 def wait(task: Task, run: Run) -> None:
-    """Ask for the job until it is over. Raises Failure."""
+    """Poll the job until it is over. Raises Failure."""
     options, start = run.reporter.options, task.bought_at or run.began
     schedule = Schedule(options.initial_wait, options.interval, options.max_wait)
-    due: float | None = time.monotonic() - start
-    if task.bought_at:
-        due = min(schedule.initial_wait, schedule.max_wait)
+    due: float | None = min(schedule.initial_wait, schedule.max_wait) if task.bought_at else 0.0
     failures: list[Failure] = []  # of the last requests, in a row
     while due is not None:
         if run.stop.wait(max(0.0, start + due - time.monotonic())):
@@ -266,5 +259,4 @@ def wait(task: Task, run: Run) -> None:
         raise failures[-1]
     if task.job and task.job.has_succeeded:
         raise Failure("no_images", f"completed, but without pictures {limit}")
-    status = task.job.status if task.job else "unknown"
-    raise Failure("timeout", f"not finished {limit}; status {status}")
+    raise Failure("timeout", f"not finished {limit}")
