@@ -8,8 +8,8 @@ import pytest
 from hypothesis import settings
 
 import sandbox as sandbox_module
-from running import SMALL
-from sandbox import Sandbox, padded
+from running import NEVER, small_picture
+from sandbox import Sandbox
 
 # Hundreds of processes start: without bytecode on disk each of them would compile everything.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -30,8 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Serve small pictures that differ by their number only, which saves the painting."""
-    small = lambda _prompt, _seed, number: padded(SMALL, number)  # noqa: E731
-    monkeypatch.setattr(sandbox_module, "picture", small)
+    monkeypatch.setattr(sandbox_module, "picture", small_picture)
 
 
 @pytest.fixture
@@ -39,3 +38,10 @@ def sandbox(small_pictures: None) -> Iterator[Sandbox]:  # noqa: ARG001 - for it
     """Serve jobs that are done at once."""
     with Sandbox(service_time=0) as running:
         yield running
+
+
+@pytest.fixture
+def slow(sandbox: Sandbox) -> Sandbox:
+    """Serve jobs that end when the test says so."""
+    sandbox.service_time = NEVER
+    return sandbox

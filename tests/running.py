@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +21,10 @@ import requests
 
 import forked
 from painting import encoded, paint
-from sandbox import Sandbox
+from sandbox import Sandbox, padded
 
 SMALL = encoded(paint("small --ar 4:1", "0", 1).resize((160, 40)).quantize(16))
+NEVER = 1e6  # seconds: a job ends when the test says so
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 NEEDED = ("PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT", "TEMP", "TMP")  # most of them by Windows
 
@@ -178,6 +179,23 @@ def free_ports(count: int) -> list[str]:
     with contextlib.ExitStack() as stack:  # all are open at once, or the same might come twice
         opened = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [str(server.getsockname()[1]) for server in opened]
+
+
+@contextlib.contextmanager
+def silent_url() -> Iterator[str]:
+    """Yield a URL of this machine at which no connection is ever accepted."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # then its queue is full
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def small_picture(_prompt: str, _seed: str, number: int) -> bytes:
+    """Return a small picture, in place of the sandbox's, which take time to paint."""
+    return padded(SMALL, number)
 
 
 def words_of(command: str) -> list[str]:

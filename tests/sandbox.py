@@ -228,16 +228,14 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
         """How many POSTs to the submit endpoint have arrived."""
         return sum(r.method == "POST" and r.route == "submit" for r in self.requests)
 
-    def connections(self, route: Route | None = None) -> int:
-        """Return how many connections the requests of a route (None: all) came on."""
-        return len({r.peer for r in self.requests if route in (None, r.route)})
+    def count(self, route: Route) -> int:
+        """Return how many requests of a route have arrived."""
+        return sum(r.route == route for r in self.requests)
 
     def wait_for(self, route: Route, count: int = 1, timeout: float = 10.0) -> None:
         """Wait until `count` requests of a route have arrived, at most `timeout` seconds."""
         with self.changed:
-            enough = self.changed.wait_for(
-                lambda: sum(r.route == route for r in self.requests) >= count, timeout
-            )
+            enough = self.changed.wait_for(lambda: self.count(route) >= count, timeout)
         arrived = [f"{r.method} {r.path}" for r in self.requests]
         assert enough, f"no {count} requests of {route!r} in {timeout} s, only {arrived}"
 
@@ -440,7 +438,9 @@ class Handler(BaseHTTPRequestHandler):
         """Print nothing: the terminal is the script's."""
 
     def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        size = int(self.headers.get("Content-Length", 0))
+        if len(body := self.rfile.read(size)) < size:
+            return  # its client has gone
         path, peer = self.path, self.client_address[1]
         headers = {name.lower(): value for name, value in self.headers.items()}
         routes = [r for r, like in ROUTES.items() if re.fullmatch(like, path.partition("?")[0])]

@@ -8,41 +8,14 @@ import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from running import Result, Running, free_ports, run, wait_until
+from folder import COUNTS, generate, imagine, lines, rewrite, start, total
+from running import NEVER, Result, free_ports, run, wait_until
 from sandbox import Fault, Route, Sandbox
 
-NEVER = 1e6  # seconds: a job ends when the test says so
-QUICK = ("--initial-wait", "0", "--interval", "0.1")
-COUNTS = ("completed", "failed", "refused", "unfinished", "unknown", "not_submitted")
 CATS = [f"cat {number}" for number in range(5)]
-
-
-def start(sandbox: Sandbox, prompts: list[str], *flags: str, **options: Any) -> Running:
-    words = ("generate_and_wait.py", "--prompts-file", "-", *QUICK, *flags)
-    return Running(*words, sandbox=sandbox, stdin="\n".join(prompts), **options)
-
-
-def batch(sandbox: Sandbox, prompts: list[str], *flags: str, **options: Any) -> Result:
-    with start(sandbox, prompts, *flags, **options) as running:
-        return running.end()
-
-
-def total(result: Result) -> Any:
-    """Return the total: the last object, and its six counts add up."""
-    found = result.objects[-1]["total"]
-    assert sum(found[name] for name in COUNTS) == found["prompts"]
-    return found
-
-
-def lines(result: Result) -> list[dict[str, Any]]:
-    """Return the objects of the prompts in input order: each prompt has exactly one."""
-    found = sorted(result.objects[:-1], key=lambda body: int(body["index"]))
-    assert [body["index"] for body in found] == list(range(total(result)["prompts"]))
-    return found
 
 
 def types(result: Result) -> list[str]:
@@ -57,7 +30,7 @@ def test_each_prompt_has_a_line_and_the_total_adds_up(sandbox: Sandbox, tmp_path
     counts = dict(zip(COUNTS, (1, 1, 1, 1, 0, 0), strict=True))
     where = {"output_dir": str(tmp_path), "gallery": str(tmp_path / "gallery.html")}
     for earlier, bought, cost in ((0, 3, 0.16), (3, 0, 0.0)):
-        result = batch(sandbox, prompts, "--max-wait", "0.3", "--output-dir", str(tmp_path))
+        result = generate(sandbox, tmp_path, prompts, "--max-wait", "0.3")
         assert [body["prompt"] for body in lines(result)] == prompts
         for body, wanted in zip(lines(result), fields, strict=True):
             on_record = {"earlier"} if earlier and "dir" in wanted else set()
@@ -72,7 +45,7 @@ def test_each_prompt_has_a_line_and_the_total_adds_up(sandbox: Sandbox, tmp_path
 
 def test_a_line_comes_as_its_job_ends(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.service_time = NEVER
-    with start(sandbox, CATS[:3], "--output-dir", str(tmp_path)) as running:
+    with start(sandbox, tmp_path, CATS[:3]) as running:
         wait_until(sandbox, lambda: len(sandbox.jobs) == 3)
         by_prompt = {job.prompt: job_id for job_id, job in sandbox.jobs.items()}
         for index in (1, 2, 0):
@@ -93,7 +66,11 @@ MIXED = {
 def test_the_exit_code_is_7_then_6_then_the_first_failure(code: int, sandbox: Sandbox) -> None:
     if code == 7:
         sandbox.faults = [Fault("submit", action="close", after_effect=True, skip=2)]
-    assert batch(sandbox, MIXED[code], "--no-check", "--max-wait", "0.3").code == code
+    result = generate(sandbox, None, MIXED[code], "--no-check", "--max-wait", "0.3")
+    assert result.code == code
+    if code == 7:
+        counts = total(result)
+        assert (counts["refused"], counts["unfinished"], counts["unknown"]) == (1, 1, 1)
 
 
 def test_no_more_jobs_than_concurrency_are_unfinished_at_once(sandbox: Sandbox) -> None:
@@ -107,40 +84,40 @@ def test_no_more_jobs_than_concurrency_are_unfinished_at_once(sandbox: Sandbox) 
     sandbox.new_id, sandbox.service_time = new_id, 0.3
     kinds = ("cat", "fox fails-later", "owl", "bee no-images")
     prompts = [f"{number} {kinds[number % 4]}" for number in range(12)]
-    result = batch(sandbox, prompts, "--concurrency", "3", "--max-wait", "1")
+    result = generate(sandbox, None, prompts, "--concurrency", "3", "--max-wait", "1")
     assert len(lines(result)) == len(unfinished) == 12
     assert max(unfinished) == 2, "and the one that is being made"
 
 
 def test_a_job_that_timed_out_keeps_its_slot(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.service_time = NEVER
-    flags = ("--concurrency", "2", "--max-wait", "0.3", "--output-dir", str(tmp_path))
+    flags = ("--concurrency", "2", "--max-wait", "0.3")
     for _ in range(2):  # also in the next run
-        result = batch(sandbox, CATS, *flags)
+        result = generate(sandbox, tmp_path, CATS, *flags)
         assert types(result) == ["timeout"] * 2 + ["not_submitted"] * 3
         assert (result.code, sandbox.posts) == (6, 2)
     sandbox.service_time = 0
-    assert (batch(sandbox, CATS, *flags).code, sandbox.posts) == (0, 5)
+    assert (generate(sandbox, tmp_path, CATS, *flags).code, sandbox.posts) == (0, 5)
 
 
 def test_a_stuck_job_hides_neither_what_is_finished_nor_what_is_unknown(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    flags = ("--max-wait", "0.3", "--concurrency", "1", "--output-dir", str(tmp_path))
-    batch(sandbox, ["finished"], *flags)
+    flags = ("--max-wait", "0.3", "--concurrency", "1")
+    generate(sandbox, tmp_path, ["finished"], *flags)
     sandbox.service_time = NEVER
-    batch(sandbox, ["stuck"], *flags)
+    generate(sandbox, tmp_path, ["stuck"], *flags)
     sandbox.faults = [Fault("submit", action="close")]
-    assert batch(sandbox, ["lost"], *flags).code == 7
+    assert generate(sandbox, tmp_path, ["lost"], *flags).code == 7
     prompts = ["stuck", "also stuck", "lost", "finished"]
-    result = batch(sandbox, prompts, *flags)
+    result = generate(sandbox, tmp_path, prompts, *flags)
     assert types(result) == ["timeout", "not_submitted", "submission_unknown", ""]
     assert (result.code, total(result)["unknown"]) == (7, 1)
-    refused = batch(sandbox, [*prompts, "a cat --ar 1.5:1"], *flags)
-    assert (refused.code, refused.objects[-1]["total"]["unknown"]) == (2, 1)
+    refused = generate(sandbox, tmp_path, [*prompts, "a cat --ar 1.5:1"], *flags)
+    assert (refused.code, total(refused)["unknown"]) == (2, 1)
     sandbox.requests.clear()
     sandbox.faults = [Fault("balance", action="stall")]
-    with start(sandbox, prompts, *flags) as running:
+    with start(sandbox, tmp_path, prompts, *flags) as running:
         sandbox.wait_for("balance")
         running.process.send_signal(signal.SIGTERM)
         stopped = running.end()
@@ -150,28 +127,27 @@ def test_a_stuck_job_hides_neither_what_is_finished_nor_what_is_unknown(
 
 def test_jobs_that_the_api_has_forgotten_keep_no_slot(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.service_time = NEVER
-    flags = ("--max-wait", "0.2", "--output-dir", str(tmp_path))
     forgotten = [f"forgotten {number}" for number in range(6)]
-    batch(sandbox, forgotten, *flags)
+    generate(sandbox, tmp_path, forgotten, "--max-wait", "0.2")
     sandbox.jobs.clear()
     sandbox.service_time = 0
-    result = batch(sandbox, [*forgotten, *CATS[:2]], *flags)
+    result = generate(sandbox, tmp_path, [*forgotten, *CATS[:2]], "--max-wait", "0.2")
     assert types(result) == ["not_found"] * 6 + ["", ""]
     assert (result.code, total(result)["unfinished"], sandbox.posts) == (6, 6, 8)
 
 
 def test_records_come_first_then_the_prompts_in_order(sandbox: Sandbox, tmp_path: Path) -> None:
-    flags = ("--output-dir", str(tmp_path))
-    known = run("imagine.py", "cat 3", *flags, sandbox=sandbox).only["job_id"]
-    batch(sandbox, CATS, *flags, "--concurrency", "1")
+    known = imagine(sandbox, tmp_path, "cat 3").only["job_id"]
+    generate(sandbox, tmp_path, CATS, "--concurrency", "1")
     met = [r for r in sandbox.requests if r.route in ("submit", "job")][1:]
     assert met[0].path.endswith(known)
     sent = [json.loads(request.body)["text"] for request in met if request.route == "submit"]
     assert sent == ["cat 0", "cat 1", "cat 2", "cat 4"]
 
 
+# Without bytecode: the cache of the scripts would be cut short too, and break every later run.
 SMALL_FILES = """import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-os.execv(sys.argv[1], sys.argv[1:])"""
+os.execv(sys.argv[1], [sys.argv[1], "-B", *sys.argv[2:]])"""
 LARGE = {"job_id": "one", "status": "pending", "meta": {"note": "n" * 4000}}
 STOPS = {
     "401": (Fault("submit", status=401, skip=1), "invalid_api_key", 3),
@@ -185,37 +161,35 @@ STOPS = {
 def test_no_submit_begins_after(why: str, sandbox: Sandbox, tmp_path: Path) -> None:
     fault, type_, code = STOPS[why]
     sandbox.faults, sandbox.service_time = [fault], 0.3
-    flags = ("--concurrency", "2", "--max-wait", "1", "--output-dir", str(tmp_path))
+    flags = ("--concurrency", "2", "--max-wait", "1")
     if not type_:
         pytest.importorskip("resource", reason="limits the size of files, on POSIX only")
     before = None if type_ else [sys.executable, "-c", SMALL_FILES]
-    result = batch(sandbox, CATS, *flags, before=before)
+    result = generate(sandbox, tmp_path, CATS, *flags, before=before)
     assert {"", type_} <= set(types(result)[:2]), "what runs is waited for"
     assert types(result)[2:] == ["not_submitted"] * 3
     assert (result.code, sandbox.posts) == (code, 2)
     if code in (3, 4):
-        again = batch(sandbox, CATS, *flags)
+        again = generate(sandbox, tmp_path, CATS, *flags)
         assert (again.code, len(sandbox.jobs), total(again)["bought"]) == (0, 5, 4)
 
 
 def test_three_submits_without_a_connection_are_enough(sandbox: Sandbox, tmp_path: Path) -> None:
-    nobody = {"LEGNEXT_BASE_URL": f"http://127.0.0.1:{free_ports(1)[0]}"}
-    flags = ("--concurrency", "2", "--max-wait", "0.2", "--output-dir", str(tmp_path))
-    result = batch(sandbox, CATS * 2, *flags, env=nobody)
+    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+    flags = ("--concurrency", "2", "--max-wait", "0.2")
+    result = generate(sandbox, tmp_path, CATS * 2, *flags, LEGNEXT_BASE_URL=nobody)
     assert set(types(result)) == {"network_error", "not_submitted"}
     assert types(result).count("network_error") <= 4, "three, and a neighbour's"
     assert (result.code, total(result)["not_submitted"]) == (1, 10)
-    assert (batch(sandbox, CATS * 2, *flags).code, sandbox.posts) == (0, 10)
+    assert (generate(sandbox, tmp_path, CATS * 2, *flags).code, sandbox.posts) == (0, 10)
 
 
 def test_get_task_without_an_id_lists_all_oldest_first(sandbox: Sandbox, tmp_path: Path) -> None:
-    flags = ("--output-dir", str(tmp_path))
-    for day, body in enumerate(lines(batch(sandbox, [*CATS[:2], "fails-later"], *flags))):
-        path = Path(body["dir"], "job.json")
-        record = json.loads(path.read_bytes()) | {"submitted_at": f"2025-01-0{9 - day}T00:00:00Z"}
-        path.write_text(json.dumps(record), encoding="utf-8")
+    for day, body in enumerate(lines(generate(sandbox, tmp_path, [*CATS[:2], "fails-later"]))):
+        rewrite(Path(body["dir"]), submitted_at=f"2025-01-0{9 - day}T00:00:00Z")
     seen = len(sandbox.requests)
-    result = run("get_task.py", *flags, env={"LEGNEXT_BASE_URL": sandbox.url})
+    env = {"LEGNEXT_BASE_URL": sandbox.url}
+    result = run("get_task.py", "--output-dir", str(tmp_path), env=env)
     assert [body["prompt"] for body in lines(result)] == ["fails-later", "cat 1", "cat 0"]
     found = total(result)
     assert (found["spent_usd"], found["completed"], found["failed"]) == (0.16, 2, 1)
@@ -224,9 +198,8 @@ def test_get_task_without_an_id_lists_all_oldest_first(sandbox: Sandbox, tmp_pat
 
 
 def test_without_a_key_what_is_on_record_is_reported(sandbox: Sandbox, tmp_path: Path) -> None:
-    flags = ("--output-dir", str(tmp_path))
-    batch(sandbox, CATS[:2], *flags)
-    result = batch(sandbox, CATS, *flags, env={"LEGNEXT_API_KEY": ""})
+    generate(sandbox, tmp_path, CATS[:2])
+    result = generate(sandbox, tmp_path, CATS, LEGNEXT_API_KEY="")
     known = {body["index"]: body["status"] for body in result.objects if "index" in body}
     assert known == {0: "completed", 1: "completed"}
     (kept_back,) = [body for body in result.objects if "indexes" in body]
@@ -250,7 +223,7 @@ def test_no_task_ends_without_an_object(
 ) -> None:
     sandbox.faults = [Fault(route, action="stall", times=None)]
     prompts, directory = ["a cat", "a fox"], tmp_path / "pictures"
-    with start(sandbox, prompts, "--max-wait", "1", "--output-dir", str(directory)) as running:
+    with start(sandbox, directory, prompts, "--max-wait", "1") as running:
         sandbox.wait_for(route)
         wait_until(sandbox, lambda: any(directory.glob("a-cat-*/job.json")))
         spoil(next(directory.glob("a-cat-*")))

@@ -21,20 +21,14 @@ JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 SECRET = "sk-0123456789"  # noqa: S105 - stands for a key that was typed where none belongs
 EVERY = "--help --version --quiet --verbose"
 BUYING = f"{EVERY} --output-dir --again --budget --dry-run --no-check"
-WAITING = f"{BUYING} --prompts-file --retry-failed --concurrency --initial-wait"
+POLLING = "--interval --max-wait"
+WAITING = f"{BUYING} {POLLING} --prompts-file --retry-failed --concurrency --initial-wait"
+STOPPED = "129 130 143"
 SCRIPT = {  # what it takes, its flags, its exit codes
-    "verify_api_key.py": ((), EVERY, "0 1 2 3 129 130 143"),
-    "imagine.py": (("a cat",), BUYING, "0 1 2 3 4 5 6 7 129 130 143"),
-    "get_task.py": (
-        (JOB_ID,),
-        f"{EVERY} --wait --output-dir --interval --max-wait",
-        "0 2 3 5 6 129 130 143",
-    ),
-    "generate_and_wait.py": (
-        ("a cat",),
-        f"{WAITING} --interval --max-wait",
-        "0 1 2 3 4 5 6 7 129 130 143",
-    ),
+    "verify_api_key.py": ((), EVERY, f"0 1 2 3 {STOPPED}"),
+    "imagine.py": (("a cat",), BUYING, f"0 1 2 3 4 5 6 7 {STOPPED}"),
+    "get_task.py": ((JOB_ID,), f"{EVERY} {POLLING} --wait --output-dir", f"0 2 3 5 6 {STOPPED}"),
+    "generate_and_wait.py": (("a cat",), WAITING, f"0 1 2 3 4 5 6 7 {STOPPED}"),
 }
 DEFAULTS = {"--interval": "5", "--max-wait": "180", "--initial-wait": "10", "--concurrency": "6"}
 UNITS = {"--interval": "SECONDS", "--max-wait": "SECONDS", "--budget": "USD", "--output-dir": "DIR"}
@@ -47,9 +41,9 @@ def start(words: list[str], env: Mapping[str, str], cwd: Path) -> str:
     return done.stdout.decode("ascii")
 
 
-def usage(*words: str) -> tuple[str, str]:
+def usage(*words: str, url: str = "http://127.0.0.1:1") -> tuple[str, str]:
     """Run what is wrong usage; return its message and hint."""
-    result = run(*words, env={"LEGNEXT_BASE_URL": "http://127.0.0.1:1", "LEGNEXT_API_KEY": "k" * 9})
+    result = run(*words, env={"LEGNEXT_BASE_URL": url, "LEGNEXT_API_KEY": "k" * 9})
     assert (result.code, result.error["type"]) == (2, "usage")
     assert SECRET not in result.stdout + result.stderr
     return result.error["message"], result.error["hint"]
@@ -101,15 +95,21 @@ UNKNOWN = [
     ("imagine.py", f"cat -{SECRET}", "", ""),
     ("imagine.py", f"cat --quiet={SECRET}", "--quiet", ""),
     ("verify_api_key.py", SECRET, "", ""),
+    ("imagine.py", f"cat --api-key {SECRET}", "--api-key", ""),
+    ("generate_and_wait.py", f"cat --api-key={SECRET}", "--api-key", ""),
+    ("get_task.py", f"job-1 -k{SECRET}", "", ""),
+    ("imagine.py", f"cat -k {SECRET}", "", ""),
 ]
 
 
 @pytest.mark.parametrize(("script", "words", "named", "closest"), UNKNOWN)
-def test_an_unknown_flag_is_named_and_its_value_never_echoed(
-    script: str, words: str, named: str, closest: str
+def test_an_unknown_flag_is_named_and_its_value_neither_echoed_nor_sent(
+    sandbox: Sandbox, script: str, words: str, named: str, closest: str
 ) -> None:
-    message, hint = usage(script, *words.split())
+    message, hint = usage(script, *words.split(), url=sandbox.url)
+    assert not sandbox.requests
     assert named in message
+    assert ("--api-key" in words) == ("--api-key" in message)
     assert closest in hint
     assert "quotes" not in hint, "obeyed, that would be bought"
 

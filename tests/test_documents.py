@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from folder import QUICK
 from legnext import __version__, parameters, prompt
 from legnext.errors import EXIT_CODES, KINDS
 from running import SCRIPTS, run
@@ -21,7 +22,6 @@ LIMITS = {("README.md",): 150, (SKILL,): 120, REFERENCE: 450, ("docs/development
 PAGES = [page for pages in LIMITS for page in pages]
 # Flags of other programs, and one that does not exist, as an example.
 OTHERS = {"--depth", "--env-file", "--global", "--consent", "--check", "--seconds", "--cinematic"}
-NOW = ("--initial-wait", "0", "--interval", "0.1")
 
 
 def text(name: str) -> str:
@@ -80,7 +80,7 @@ def test_the_examples_of_readme_run_in_order(sandbox: Sandbox, tmp_path: Path) -
     for content, name in re.findall(r"printf '(.*)' > (\S+)", page):
         (tmp_path / name).write_text(content.replace("\\n", "\n"), "utf-8")
     for line, printed in re.findall(r"(?m)^(?:\$ )?(uv run .*scripts/.*)\n((?:[{.].*\n)*)", page):
-        ended = run(*command_of(line), *NOW * ("wait.py" in line), sandbox=sandbox, cwd=tmp_path)
+        ended = run(*command_of(line), *QUICK * ("wait.py" in line), sandbox=sandbox, cwd=tmp_path)
         assert ended.code == 0, ended
         shown, real = (set(re.findall(r'"(\w+)":', out)) for out in (printed, ended.stdout))
         assert shown <= real, line
@@ -88,7 +88,7 @@ def test_the_examples_of_readme_run_in_order(sandbox: Sandbox, tmp_path: Path) -
 
 
 def test_all_that_can_be_printed_is_in_a_table(sandbox: Sandbox, tmp_path: Path) -> None:
-    folder, generate = ("--output-dir", str(tmp_path)), ("generate_and_wait.py", *NOW)
+    folder, generate = ("--output-dir", str(tmp_path)), ("generate_and_wait.py", *QUICK)
     file = (*generate, "--prompts-file", "-")
     commands = [("verify_api_key.py",), (*generate, "a cat"), (*generate, "a cat", *folder)]
     commands += [(*file, *folder), (*file, *folder, "--dry-run"), (*file, "--budget", "0")]

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from running import Result, free_ports, run
+from folder import generate, total
+from running import Result, free_ports, run, silent_url
 from sandbox import Fault, Sandbox
 
 # Debian keeps them where only root's PATH looks.
@@ -29,8 +30,6 @@ pytestmark = pytest.mark.skipif(NGINX is None or os.name == "nt", reason="nginx 
 
 Through = Callable[..., Result]
 Site = Iterator[tuple[str, str, Path]]
-QUICK = ("--verbose", "--initial-wait", "0", "--interval", "0.1")
-GENERATE = ("generate_and_wait.py", "a cat", *QUICK)
 HOST = "api.legnext.test"  # a name that only the proxies can resolve
 CA = trustme.CA()
 CERTIFICATES = {
@@ -191,9 +190,9 @@ def through(sandbox: Sandbox, trusted: str, tmp_path: Path) -> Iterator[Through]
     with nginx(sandbox) as (_, https, _):
         url = sandbox.image_origin = https.replace("127.0.0.1", HOST)
         env = {"LEGNEXT_BASE_URL": url, "REQUESTS_CA_BUNDLE": trusted}
-        job = (*GENERATE, "--max-wait", "1", "--output-dir", str(tmp_path / "out"))
-        yield lambda proxy, **more: run(
-            *job, sandbox=sandbox, env=env | more | {"HTTPS_PROXY": proxy}
+        out, words = tmp_path / "out", ("--verbose", "--max-wait", "1")
+        yield lambda proxy, **more: generate(
+            sandbox, out, "a cat", *words, HTTPS_PROXY=proxy, **env, **more
         )
 
 
@@ -230,7 +229,7 @@ def test_a_submit_that_nginx_stops_is_sent_once(sandbox: Sandbox, trusted: str, 
         sandbox.faults.append(Fault("submit", action="stall", after_effect=True))
     with nginx(sandbox, KEPT + rules) as (http, _, _):
         env = {"LEGNEXT_BASE_URL": http, "REQUESTS_CA_BUNDLE": trusted}
-        result = run(*GENERATE, sandbox=sandbox, env=env)
+        result = generate(sandbox, None, "a cat", "--verbose", **env)
     assert (result.code, result.error["type"]) == (code, type_), result.stdout
     assert sandbox.posts == len(sandbox.jobs) == (case == "API slow")
     assert result.stderr.count("POST") <= 1
@@ -250,13 +249,12 @@ MANNERS: dict[str, str] = {  # how nginx treats connections and answers
 @pytest.mark.parametrize("case", MANNERS)
 def test_a_batch_through_nginx_is_complete(sandbox: Sandbox, tmp_path: Path, case: str) -> None:
     sandbox.service_time = 0.3
-    command = ("generate_and_wait.py", "--prompts-file", "-", "--output-dir", str(tmp_path))
     with nginx(sandbox, MANNERS[case]) as (http, _, folder):
         sandbox.image_origin = http
-        env = {"LEGNEXT_BASE_URL": http}
-        result = run(*command, *QUICK, sandbox=sandbox, env=env, stdin="a cat\na dog\na hen")
+        animals = ["a cat", "a dog", "a hen"]
+        result = generate(sandbox, tmp_path, animals, "--verbose", LEGNEXT_BASE_URL=http)
         assert (" 200 gzip" in (folder / "access.log").read_text()) == (case == "packs")
-    assert (result.code, result.objects[-1]["total"]["completed"]) == (0, 3), result.stdout
+    assert (result.code, total(result)["completed"]) == (0, 3), result.stdout
     assert len(list(tmp_path.glob("*/*.png"))) == 15
     assert (len(sandbox.jobs), sandbox.posts) == (3, 3)
 
@@ -278,7 +276,7 @@ def test_a_bad_certificate_or_ca_bundle_is_a_setup_error(  # noqa: PLR0917 - the
     with nginx(sandbox, certificate=certificate) as (_, https, _):
         sandbox.image_origin = https
         env = {"LEGNEXT_BASE_URL": https, variable: path}
-        result = run(*GENERATE, "--output-dir", str(tmp_path / "out"), sandbox=sandbox, env=env)
+        result = generate(sandbox, tmp_path / "out", "a cat", "--verbose", **env)
         judge(result, sandbox, "" if is_good else "setup_error")
         commands = (("verify_api_key.py",), ("get_task.py", result.only.get("job_id", "job-1")))
         codes = {run(*command, sandbox=sandbox, env=env).code for command in commands}
@@ -321,11 +319,5 @@ def test_without_pysocks_a_socks_proxy_is_exit_2(through: Through, tmp_path: Pat
 
 @pytest.mark.long
 def test_a_proxy_that_never_answers_costs_nothing(through: Through, sandbox: Sandbox) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
-        waiting = [socket.socket() for _ in range(4)]  # then its queue is full
-        for client in waiting:
-            client.setblocking(False)
-            client.connect_ex(server.getsockname())
-        judge(through(f"http://127.0.0.1:{server.getsockname()[1]}"), sandbox, "network_error")
-        for client in waiting:
-            client.close()
+    with silent_url() as url:
+        judge(through(url), sandbox, "network_error")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from folder import generate, imagine, posix, start, total, waits_or_ended
+from folder import generate, imagine, posix, rewrite, start, total, waits_or_ended
 from running import Running, run, wait_until
 from sandbox import Fault, Sandbox
 
@@ -156,34 +155,42 @@ def test_the_daily_limit_counts_records_of_24_hours_and_unknown_outcomes(
     sandbox.faults.append(Fault("submit", action="close", skip=1))
     codes = [imagine(sandbox, tmp_path, f"cat {n}", **{DAILY: "0.16"}).code for n in range(3)]
     assert codes == [0, 7, 4]
-    (path,) = tmp_path.glob("*/job.json")
-    record = json.loads(path.read_bytes())
-    path.write_text(json.dumps(record | {"price_usd": "no number"}))
+    rewrite(tmp_path, price_usd="no number")
     assert imagine(sandbox, tmp_path, "cat 2", **{DAILY: "0.01"}).error["type"] == "over_budget"
-    path.write_text(json.dumps(record | {"submitted_at": "2026-01-02T03:04:05Z"}))
+    rewrite(tmp_path, price_usd=0.08, submitted_at="2026-01-02T03:04:05Z")
     codes = [imagine(sandbox, tmp_path, f"cat {n}", **{DAILY: "0.16"}).code for n in (2, 3)]
     assert (codes, sandbox.posts) == ([0, 4], 3)
 
 
 @posix
-def test_the_daily_limit_counts_the_submit_that_another_run_has_out(
-    sandbox: Sandbox, tmp_path: Path
+@pytest.mark.parametrize(("prompts", "limit"), [(["a"], "0.08"), (["a", "b", "c"], "0.30")])
+def test_two_runs_keep_to_one_daily_limit_and_a_submit_that_is_out_counts(
+    sandbox: Sandbox, tmp_path: Path, prompts: list[str], limit: str
 ) -> None:
+    """The second is planned while the first has its first submit out."""
     sandbox.faults.append(Fault("submit", action="stall"))
-    with start(sandbox, tmp_path, "a cat") as first:
+    with start(sandbox, tmp_path, prompts, **{DAILY: limit}) as first:
         sandbox.wait_for("submit")
-        env = {DAILY: "0.08", "step": "count 0"}
-        with start(sandbox, tmp_path, "a dog", **env) as second:
+        with start(sandbox, tmp_path, "d", step="count 0", **{DAILY: limit}) as second:
             wait_until(sandbox, lambda: waits_or_ended(second))
             sandbox.release()
-            assert (first.end().code, second.end().code, sandbox.posts) == (0, 4, 1)
+            assert {first.end().code, second.end().code} == {0, 4}
+    assert sandbox.posts == len(prompts)
+
+
+@pytest.mark.parametrize(("shape", "cost"), [("live", 0), ("reference", None)])
+def test_a_failed_job_uses_up_no_daily_limit_and_if_it_has_no_cost_none_is_guessed(
+    sandbox: Sandbox, tmp_path: Path, shape: Any, cost: float | None
+) -> None:
+    sandbox.shape = shape
+    assert total(generate(sandbox, tmp_path, ["fails-later"]))["cost_usd"] == cost
+    assert imagine(sandbox, tmp_path, "a cat", **{DAILY: "0.08"}).code == 0
 
 
 def test_without_a_folder_the_daily_limit_is_one_for_the_run(sandbox: Sandbox) -> None:
     env = {DAILY: "0.08"}
-    codes = [run("imagine.py", "a cat", sandbox=sandbox, env=env).code for _ in range(2)]
-    words = ("generate_and_wait.py", "--prompts-file", "-")
-    assert run(*words, sandbox=sandbox, env=env, stdin="a cat\na dog").code == 4
+    codes = [imagine(sandbox, None, "a cat", **env).code for _ in range(2)]
+    assert generate(sandbox, None, ["a cat", "a dog"], **env).code == 4
     assert (codes, sandbox.posts) == ([0, 0], 2)
 
 

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from folder import generate, imagine, intents, posix, records, start, total, waits_or_ended
+from folder import (
+    GENERATE,
+    generate,
+    imagine,
+    intents,
+    posix,
+    records,
+    start,
+    total,
+    waits_or_ended,
+)
 from running import Running, made, wait_until
 from sandbox import Fault, Sandbox
 
@@ -28,7 +38,7 @@ def test_at_no_step_is_a_job_lost_or_bought_twice(
     sandbox: Sandbox, tmp_path: Path, action: str, part: int
 ) -> None:
     """Killed, killed when a second run waits for it (STOP), stopped, out of space: each step."""
-    script = "generate_and_wait.py" if action == "full" else "imagine.py"
+    script = GENERATE if action == "full" else "imagine.py"
     counted = generate(sandbox, tmp_path / "0", "cat 0", script=script, step="count 0").stderr
     names = re.findall(r"^step \d+ (.*)$", counted, re.MULTILINE)
     assert {"fsync", "http.client.send", "os.rename grows", "os.remove"} <= set(names)
@@ -130,6 +140,22 @@ def test_a_folder_may_be_renamed_copied_or_deleted_while_its_job_runs_or_is_down
     assert (again.code, again.only["job_id"], sandbox.posts) == (0, job_id, 1)
 
 
+@pytest.mark.parametrize(("moment", "script"), [("submit", "imagine.py"), ("image", GENERATE)])
+def test_a_directory_that_is_moved_away_in_a_run_is_made_again(
+    sandbox: Sandbox, tmp_path: Path, moment: Any, script: str
+) -> None:
+    folder = tmp_path / "now"
+    sandbox.faults.append(Fault(moment, action="stall", times=None))
+    with start(sandbox, folder, "a dog", script=script) as running:
+        sandbox.wait_for(moment)
+        folder.rename(tmp_path / "away")
+        sandbox.release()
+        running.end()
+    sandbox.faults.clear()
+    again = generate(sandbox, folder, "a dog")
+    assert (again.code, len(again.only["files"]["images"]), sandbox.posts) == (0, 4, 1)
+
+
 @pytest.mark.parametrize("change", [move, copy, copy_and_move, delete])
 def test_other_folders_may_be_renamed_copied_or_deleted_while_a_submit_is_out(
     sandbox: Sandbox, tmp_path: Path, change: Callable[[Path], None]
@@ -185,7 +211,7 @@ def test_files_of_other_programs_are_neither_taken_for_records_nor_changed(
     assert content == "" or path.read_text() == content
 
 
-DAMAGED = [b'{"job_id": "11111111-2', b'\xff\xfe{"job_id"', b"job_id: 4\n", b'{"job_id": 1}}']
+DAMAGED = [b'{"job_id": "11111111-2', b'\xff\xfe{"job_id"', b"job_id: 4\n", b"", bytes(8)]
 
 
 @pytest.mark.parametrize("content", DAMAGED)
@@ -201,6 +227,25 @@ def test_a_damaged_record_may_be_a_paid_job_so_nothing_is_bought(
     (error,) = (body["error"] for body in result.objects if "error" in body)
     assert (error["type"], str(path) in error["hint"]) == ("file_error", True)
     assert [body["job_id"] for body in result.objects if body.get("earlier")] == [job_id]
+
+
+BY_HAND = [
+    '{"prompt": "a cat", "job_id": "a-blank "}',
+    '{"prompt": 5}',
+    '{"job_id": "/../evil"}',
+    "{",
+]
+
+
+@pytest.mark.parametrize("line", BY_HAND)
+def test_a_submit_that_was_edited_by_hand_is_damaged(
+    sandbox: Sandbox, tmp_path: Path, line: str
+) -> None:
+    path = tmp_path / f"submit-{NONCE}.json"
+    path.write_text(line + "\n")
+    result = generate(sandbox, tmp_path, "a cat")
+    assert (result.code, result.error["type"], sandbox.posts) == (2, "file_error", 0)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("words", ["submit", f"submit {NONCE}", f"submit-{NONCE}.json"])
@@ -250,36 +295,6 @@ def test_half_an_id_is_no_id_and_the_outcome_is_unknown(
     result = generate(sandbox, tmp_path, "a cat")
     assert (result.code, sandbox.posts, path.read_bytes()) == (7, 1, content)
     assert str(path) in result.error["hint"]
-
-
-# --- Answers: test_what_is_sent_again.py has more of them, here is what they leave
-
-CHUNK = f'40\r\n{{"job_id": "{ID}", "status": "x"}}'.ljust(68) + "\r\n"
-CHUNKED = {"Transfer-Encoding": "chunked"}
-ANSWERS: dict[str, dict[str, Any]] = {
-    "an error status": {"status": 500, "body": {"job_id": ID, "message": "trouble"}},
-    "in an envelope": {"body": {"code": 200, "data": {"job_id": ID, "status": "pending"}}},
-    "not JSON": {"body": f'{{"job_id": "{ID}", "status": "pend'},
-    "a Latin-1 byte": {"body": b'{"job_id": "%b", "note": "\xe9"}' % ID.encode()},
-    "cut short": {"body": f'{{"job_id": "{ID}"}}'.ljust(140), "action": "truncate"},
-    "no last chunk": {"body": 2 * CHUNK, "headers": CHUNKED, "action": "truncate"},
-    "unknown: two ids": {"body": {"job_id": ID, "data": {"job_id": ID.replace("1", "6")}}},
-    "unknown: no valid id": {"body": {"job_id": "../1"}},
-    "unknown: half an id": {"body": f'{{"job_id": "{ID[:9]}'},
-}
-
-
-@pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_with_one_job_id_is_that_job_and_any_other_is_unknown(
-    sandbox: Sandbox, tmp_path: Path, name: str
-) -> None:
-    sandbox.new_id = lambda: ID
-    sandbox.faults.append(Fault("submit", after_effect=True, **ANSWERS[name]))
-    result = generate(sandbox, tmp_path, "a cat")
-    is_unknown = name.startswith("unknown")
-    assert (result.code, sandbox.posts) == (7 if is_unknown else 0, 1)
-    assert [record["job_id"] for record in records(tmp_path)] == [ID] * (not is_unknown)
-    assert intents(tmp_path) == ({"a cat": ""} if is_unknown else {})
 
 
 @pytest.mark.parametrize("is_deleted", [False, True])

@@ -12,18 +12,17 @@ from typing import Any
 
 import pytest
 
-from running import SMALL, Running, run, words_of
+from folder import GENERATE, QUICK, generate, imagine, posix, start
+from running import NEVER, Running, run
 from sandbox import Fault, Sandbox
 
-GENERATE = ("generate_and_wait.py", "a cat --ar 4:1", "--initial-wait", "0", "--interval", "0.1")
-NEVER = 1e6  # seconds: a job ends when the test says so
-POSIX = pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals and pipes as POSIX has them")
+CAT = "a cat --ar 4:1"
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 def test_a_finished_job_has_these_fields(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.signed_urls = True
-    body = run(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox).only
+    body = generate(sandbox, tmp_path, CAT).only
     (job,) = sandbox.jobs.values()
     folder, (grid, *four), meta = tmp_path / f"a-cat-{job.job_id[:8]}", job.paths, body["meta"]
     urls = {"image_url": sandbox.url + grid, "image_urls": [sandbox.url + path for path in four]}
@@ -34,7 +33,7 @@ def test_a_finished_job_has_these_fields(sandbox: Sandbox, tmp_path: Path) -> No
     assert all(STAMP.fullmatch(stamp) for stamp in [body["submitted_at"], *stamps.values()])
     assert list(body)[:2] == ["job_id", "status"]
     recorded: dict[str, Any] = {"job_id": job.job_id, "status": "completed", "cost_usd": 0.08}
-    recorded |= {"submitted_at": body["submitted_at"], "prompt": "a cat --ar 4:1"}
+    recorded |= {"submitted_at": body["submitted_at"], "prompt": CAT}
     recorded |= {"output": {**urls, "seed": job.seed}}
     recorded |= {"meta": stamps | {"usage": {"type": "point", "frozen": 80, "consume": 80}}}
     assert body == {**recorded, "files": files}
@@ -46,8 +45,7 @@ def test_a_finished_job_has_these_fields(sandbox: Sandbox, tmp_path: Path) -> No
 
 def test_what_is_empty_or_not_known_is_left_out(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.service_time = NEVER
-    words = ("imagine.py", "a cat", "--output-dir", str(tmp_path))
-    bodies = [run(*words, sandbox=sandbox).only for _ in range(2)]
+    bodies = [imagine(sandbox, tmp_path, "a cat").only for _ in range(2)]
     for body, more in zip(bodies, (set(), {"earlier"}), strict=True):
         assert set(body) == {"job_id", "status", "prompt", "submitted_at", "meta"} | more
         assert body["meta"]["usage"] == {"type": "point", "frozen": 80, "consume": 0}
@@ -55,34 +53,9 @@ def test_what_is_empty_or_not_known_is_left_out(sandbox: Sandbox, tmp_path: Path
 
 
 def test_without_a_folder_a_warning_has_the_command_that_saves(sandbox: Sandbox) -> None:
-    body = run(*GENERATE, sandbox=sandbox).only
+    body = generate(sandbox, None, CAT).only
     (warning,) = body["warnings"]
     assert re.search(rf"expire.*get_task\.py {body['job_id']}", warning)
-
-
-def test_fewer_than_four_pictures_are_warned_of(sandbox: Sandbox, tmp_path: Path) -> None:
-    output = {"image_url": "", "image_urls": [f"{sandbox.url}/temp/x.png", ""], "seed": "7"}
-    sandbox.faults = [
-        Fault("job", body={"status": "completed", "output": output}, times=None),
-        Fault("image", body=SMALL, match="/temp/x.png"),
-    ]
-    body = run(*GENERATE, "--output-dir", str(tmp_path), sandbox=sandbox).only
-    assert "picture" in " ".join(body["warnings"])
-    assert (len(body["files"]["images"]), len(body["output"]["image_urls"])) == (1, 1)
-
-
-def test_pictures_that_are_missing_are_named(sandbox: Sandbox, tmp_path: Path) -> None:
-    words = (*GENERATE, "--output-dir", str(tmp_path))
-    sandbox.faults = [Fault("image", status=404, match="_grid", times=None)]
-    first = run(*words, sandbox=sandbox)
-    files, ends = first.only["files"], (first.code, first.only["status"], first.error["type"])
-    assert ends == (6, "completed", "download_failed")
-    assert (files["missing"], "grid" in files, len(files["images"])) == (["grid.png"], False, 4)
-    assert str(tmp_path) in words_of(first.only["resume"])
-    sandbox.faults = []
-    second = run(*words, sandbox=sandbox)
-    assert (second.code, second.only["earlier"], sandbox.posts) == (0, True, 1)
-    assert "missing" not in second.only["files"]
 
 
 def on_terminal(sandbox: Sandbox, stream: str, *words: str, **env: str) -> str:
@@ -106,7 +79,7 @@ def on_terminal(sandbox: Sandbox, stream: str, *words: str, **env: str) -> str:
     return b"".join(shown).decode("ascii").replace("\r\n", "\n")
 
 
-@POSIX
+@posix
 def test_json_is_indented_on_a_terminal_and_one_line_elsewhere(sandbox: Sandbox) -> None:
     shown = on_terminal(sandbox, "stdout", "verify_api_key.py")
     piped = run("verify_api_key.py", sandbox=sandbox)
@@ -114,19 +87,19 @@ def test_json_is_indented_on_a_terminal_and_one_line_elsewhere(sandbox: Sandbox)
     assert ('\n  "valid": true' in shown, piped.stdout.count("\n")) == (True, 1)
 
 
-@POSIX
+@posix
 @pytest.mark.parametrize(("term", "live"), [("xterm", True), ("dumb", False)])
 def test_a_terminal_may_have_a_live_line(term: str, live: bool, sandbox: Sandbox) -> None:
     sandbox.service_time = 0.4
-    shown = on_terminal(sandbox, "stderr", *GENERATE, TERM=term)
+    shown = on_terminal(sandbox, "stderr", GENERATE, CAT, *QUICK, TERM=term)
     assert f"job {next(iter(sandbox.jobs))}" in shown
     assert ("\r" in shown, "\x1b" in shown) == (live, live)
 
 
 def test_the_id_is_on_stderr_as_soon_as_it_is_known(sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox.service_time, words = NEVER, (*GENERATE, "--output-dir", str(tmp_path))
-    run(*words, "--max-wait", "0", sandbox=sandbox)  # so also that of a job on record
-    with Running(*words, sandbox=sandbox) as running:
+    sandbox.service_time = NEVER
+    generate(sandbox, tmp_path, CAT, "--max-wait", "0")  # so also that of a job on record
+    with start(sandbox, tmp_path, CAT) as running:
         running.wait_for("\n")
         sandbox.finish()
         lines = running.end().stderr.splitlines()
@@ -136,10 +109,10 @@ def test_the_id_is_on_stderr_as_soon_as_it_is_known(sandbox: Sandbox, tmp_path: 
 
 
 def test_quiet_says_the_id_alone_and_verbose_each_exchange(sandbox: Sandbox) -> None:
-    quiet = run(*GENERATE, "--quiet", sandbox=sandbox)
+    quiet = generate(sandbox, None, CAT, "--quiet")
     assert re.fullmatch(rf"job {quiet.only['job_id']}\b.*\n", quiet.stderr)
     sandbox.requests.clear()
-    verbose = run(*GENERATE, "--verbose", sandbox=sandbox)  # `run` asserts that it has no key
+    verbose = generate(sandbox, None, CAT, "--verbose")  # `Running` asserts that it has no key
     for request in sandbox.requests:
         assert f"{request.method} {sandbox.url}{request.path}" in verbose.stderr
 
@@ -148,14 +121,13 @@ def test_odd_characters_reach_stdout_and_stderr_only_as_ascii(sandbox: Sandbox) 
     odd = {"status": "\x1b[2J\x07evil\r\u202e", "output": None}
     sandbox.faults = [Fault("job", body=odd), Fault("job", body="\x1b]0;evil\x07", status=500)]
     prompt, env = "café ✓ 東京 🎨", {"PYTHONIOENCODING": "cp1252:strict"}
-    words = (GENERATE[0], "-", "--verbose", *GENERATE[2:])
-    result = run(*words, sandbox=sandbox, env=env, stdin=prompt)
+    result = run(GENERATE, "-", "--verbose", *QUICK, sandbox=sandbox, env=env, stdin=prompt)
     assert result.only["prompt"] == next(iter(sandbox.jobs.values())).prompt == prompt
     assert "evil" in result.stderr
     assert not re.search(r"[^\n -~]", result.stderr + result.stdout)
 
 
-@POSIX
+@posix
 @pytest.mark.parametrize("how", ['exec "$@" >&-', 'exec "$@" >/dev/full', 'exec "$@"'])
 @pytest.mark.parametrize("words", [("imagine.py", "a cat"), ("verify_api_key.py",)])
 def test_a_lost_result_is_no_success(how: str, words: tuple[str, ...], sandbox: Sandbox) -> None:
@@ -181,10 +153,9 @@ def test_a_folder_has_the_prompts_words_and_the_id(sandbox: Sandbox, tmp_path: P
     ids = [f"0000000{n}-89fc-4dab-98e7-d3383e2efd1b" for n in range(len(NAMES))]
     ids[4:6] = ["twintwin-a", "twintwin-b"]
     sandbox.new_id = iter(ids).__next__
-    flags = ("--concurrency", "1", "--no-check", "--output-dir", str(tmp_path / "DIR"))
-    words = (GENERATE[0], "--prompts-file", "-", "--initial-wait", "0", *flags)
     for _ in range(2):  # the same command again finds each of them
-        assert run(*words, sandbox=sandbox, stdin="\n".join(NAMES)).code == 0
+        flags = ("--concurrency", "1", "--no-check")
+        assert generate(sandbox, tmp_path / "DIR", [*NAMES], *flags).code == 0
         records = tmp_path.glob("DIR/*/job.json")
         assert {path.parent.name for path in records} == set(NAMES.values())
         assert sandbox.posts == len(NAMES)

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from folder import GENERATE, generate, total
 from running import Result, run
 from sandbox import Sandbox
-
-GENERATE = "generate_and_wait.py"
 
 
 def prompts(result: Result) -> list[Any]:
@@ -97,16 +96,13 @@ def test_one_refused_prompt_stops_all_before_anything_is_sent(sandbox: Sandbox) 
     result = run(GENERATE, "--prompts-file", "-", sandbox=sandbox, stdin=words)
     refused = {body["index"]: body["error"]["type"] for body in result.objects if "index" in body}
     assert {1: "invalid_prompt", 3: "invalid_prompt"}.items() <= refused.items()
-    total = result.objects[-1]["total"]
-    assert (total["refused"], total["not_submitted"], result.code) == (2, 2, 2)
+    assert (total(result)["refused"], total(result)["not_submitted"], result.code) == (2, 2, 2)
     assert sandbox.requests == []
 
 
 def test_a_name_in_json_lines_names_the_folder(sandbox: Sandbox, tmp_path: Path) -> None:
     bodies = [{"prompt": "a cat", "name": "January 1"}, {"prompt": "a dog", "name": "../.."}]
-    lines = "\n".join(map(json.dumps, bodies))
-    words = ("--prompts-file", "-", "--initial-wait", "0", "--output-dir", str(tmp_path / "DIR"))
-    result = run(GENERATE, *words, sandbox=sandbox, stdin=lines)
+    result = generate(sandbox, tmp_path / "DIR", [json.dumps(body) for body in bodies])
     found = {body["prompt"]: Path(body["dir"]) for body in result.objects if "dir" in body}
     ids = {job.prompt: job_id[:8] for job_id, job in sandbox.jobs.items()}
     assert found["a cat"] == tmp_path / "DIR" / f"january-1-{ids['a cat']}"

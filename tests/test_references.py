@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from folder import generate, imagine, records, rewrite
 from running import run
 from sandbox import Sandbox
 
@@ -15,9 +16,7 @@ from sandbox import Sandbox
 @pytest.fixture
 def cat(sandbox: Sandbox, tmp_path: Path) -> Path:
     """Buy a job, and return its folder in tmp_path/DIR."""
-    words = ("generate_and_wait.py", "a cat", "--initial-wait", "0")
-    body = run(*words, "--output-dir", str(tmp_path / "DIR"), sandbox=sandbox).only
-    return Path(body["files"]["dir"])
+    return Path(generate(sandbox, tmp_path / "DIR", "a cat").only["files"]["dir"])
 
 
 def url_of(picture: Path) -> str:
@@ -35,7 +34,7 @@ def planned(sandbox: Sandbox, prompt: str, cwd: Path | None = None) -> Any:
 @pytest.mark.parametrize("name", ["2.png", "grid.png"])
 @pytest.mark.parametrize(
     "prompt",
-    ["a dog --sref {}", "a dog --oref {}", "a dog --v 6.1 --cref {}", "{} a dog", "{} {} --ar 1:1"],
+    ["a dog --sref {}::2", "a dog --oref {}", "a dog --v 6.1 --cref {}", "{} a dog", "{} {} a cat"],
 )
 def test_a_downloaded_picture_is_sent_as_its_url(
     prompt: str, name: str, sandbox: Sandbox, cat: Path
@@ -47,24 +46,21 @@ def test_a_downloaded_picture_is_sent_as_its_url(
 
 
 def test_a_url_that_may_have_expired_is_warned_of(sandbox: Sandbox, cat: Path) -> None:
-    path = cat / "job.json"
-    record = json.loads(path.read_bytes()) | {"submitted_at": "2025-01-01T00:00:00Z"}
-    path.write_text(json.dumps(record), encoding="utf-8")
+    rewrite(cat, submitted_at="2025-01-01T00:00:00Z")
     assert "7 days" in " ".join(planned(sandbox, f"a dog --sref {cat / '2.png'}").only["warnings"])
 
 
 def test_the_same_command_is_known_also_when_the_picture_is_gone(
     sandbox: Sandbox, cat: Path
 ) -> None:
-    words = ("imagine.py", "--output-dir", str(cat.parent))
     typed, picture = "a dog --sref 2.png", cat / "2.png"
     url = url_of(picture)
-    first = run(*words, typed, sandbox=sandbox, cwd=cat).only
-    (record,) = [json.loads(path.read_bytes()) for path in cat.parent.glob("a-dog-*/job.json")]
+    first = imagine(sandbox, cat.parent, typed, cwd=cat).only
+    (record,) = [record for record in records(cat.parent) if "a dog" in record["prompt"]]
     assert (record["prompt"], record["typed"]) == (f"a dog --sref {url}", f"a dog --sref {picture}")
     picture.unlink()
     for prompt, cwd in ((typed, cat), (f"a dog --sref {picture}", None), (record["prompt"], None)):
-        again = run(*words, prompt, sandbox=sandbox, cwd=cwd).only
+        again = imagine(sandbox, cat.parent, prompt, cwd=cwd).only
         assert (again["job_id"], again["earlier"]) == (first["job_id"], True)
     assert sandbox.posts == 2
 
@@ -76,12 +72,12 @@ def test_a_url_that_makes_a_prompt_too_long_is_refused(sandbox: Sandbox, cat: Pa
 
 
 def test_an_equal_name_in_another_folder_is_another_picture(sandbox: Sandbox, cat: Path) -> None:
-    words = ("generate_and_wait.py", "--initial-wait", "0", "--output-dir", str(cat.parent))
-    owl = Path(run(*words, "an owl", sandbox=sandbox).only["files"]["dir"])
-    ids = {
-        run(*words, "a dog --sref 1.png", sandbox=sandbox, cwd=folder).only["job_id"]
+    owl = Path(generate(sandbox, cat.parent, "an owl").only["files"]["dir"])
+    results = [
+        generate(sandbox, cat.parent, "a dog --sref 1.png", cwd=folder)
         for folder in (cat, owl, cat, owl)
-    }
+    ]
+    ids = {result.only["job_id"] for result in results}
     assert (len(ids), sandbox.posts) == (2, 4)
 
 

@@ -14,12 +14,12 @@ import pytest
 import requests
 from PIL import Image
 
+from folder import posix
 from painting import picture
-from running import made, wait_until
+from running import NEVER, made, wait_until
 from sandbox import KEY, Fault, Sandbox
 
 TESTS = Path(__file__).parent
-NEVER = 1e6  # seconds: a job ends when the test says so
 LIVE = ["config detail error input job_id logs meta model output status task_type"] * 4
 BARE = [*["job_id status"] * 2, "job_id meta output status", "error job_id status"]
 REFUSED = {"{": 400, "[]": 400, '{"text": " "}': 400, '{"text": "NSFW cat"}': 400, "": 404}
@@ -118,7 +118,7 @@ def test_input_output_and_exit_code_are_the_scripts(tmp_path: Path, sandbox: San
     wait_until(sandbox, lambda: is_closed(url))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send")
+@posix
 def test_no_signal_is_lost_at_any_moment(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import time; time.sleep(90)")
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] * 4
@@ -131,7 +131,7 @@ def test_no_signal_is_lost_at_any_moment(tmp_path: Path) -> None:
         assert process.returncode in (-number, 1)  # 1: a SIGINT while Python itself starts
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send")
+@posix
 def test_without_a_script_it_serves_until_it_is_stopped() -> None:
     with start() as process:
         key, url = (process.stdout.readline().split("=")[1].strip() for _ in range(2))

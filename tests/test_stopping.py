@@ -5,27 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from running import SMALL, Result, Running, made, run, wait_until
+from folder import QUICK, generate, lines, posix, start, total
+from running import NEVER, SMALL, Result, Running, made, silent_url, wait_until
 from sandbox import Fault, Route, Sandbox
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send these to a process")
-
-NEVER = 1e6  # seconds: a job ends when the test says so
-QUICK = ("--initial-wait", "0", "--interval", "0.1")
-GENERATE = ("generate_and_wait.py", "a cat", *QUICK)
+pytestmark = [posix, pytest.mark.usefixtures("slow")]  # jobs end when the test says so
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-
-@pytest.fixture
-def sandbox(small_pictures: None) -> Iterator[Sandbox]:  # noqa: ARG001 - for its effect
-    """Serve jobs that end when the test says so, with small pictures."""
-    with Sandbox(service_time=NEVER) as running:
-        yield running
 
 
 def stopped(running: Running, number: signal.Signals = signal.SIGTERM) -> Result:
@@ -36,14 +25,16 @@ def stopped(running: Running, number: signal.Signals = signal.SIGTERM) -> Result
     return result
 
 
-def goes_on(sandbox: Sandbox, words: tuple[str, ...], jobs: int = 1) -> None:
+def goes_on(
+    sandbox: Sandbox, folder: Path, prompts: str | list[str] = "a cat", *words: str
+) -> None:
     """Run the same command to its end: it buys only what had not been bought."""
     sandbox.faults.clear()
     sandbox.release()
     sandbox.finish()
     sandbox.service_time = 0
-    result = run(*words, sandbox=sandbox)
-    assert (result.code, len(sandbox.jobs)) == (0, jobs)
+    result = generate(sandbox, folder, prompts, *words)
+    assert (result.code, len(sandbox.jobs)) == (0, 1 if isinstance(prompts, str) else len(prompts))
 
 
 LATER = {"Retry-After": "30"}
@@ -64,8 +55,7 @@ PHASES: dict[str, tuple[Fault, Route, int, bool]] = {  # what it begins with; wh
 def test_a_stopped_run_reports_its_job(phase: str, sandbox: Sandbox, tmp_path: Path) -> None:
     fault, route, count, is_bought = PHASES[phase]
     sandbox.faults, sandbox.service_time = [fault], 0 if route == "image" else NEVER
-    words = (*GENERATE, "--output-dir", str(tmp_path))
-    with Running(*words, sandbox=sandbox) as running:
+    with start(sandbox, tmp_path, "a cat") as running:
         sandbox.wait_for(route, count)
         body = stopped(running).only
     assert body["error"]["type"] == "interrupted"
@@ -77,7 +67,7 @@ def test_a_stopped_run_reports_its_job(phase: str, sandbox: Sandbox, tmp_path: P
     pictures = {name for name in left if name.endswith(".png")}
     assert left - pictures == ({"job.json"} if is_bought else set())
     assert len(pictures) == (phase == "in the second picture")
-    goes_on(sandbox, words)
+    goes_on(sandbox, tmp_path)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -102,8 +92,7 @@ def test_stopped_while_stdin_is_read_nothing_is_sent(sandbox: Sandbox) -> None:
 
 def test_a_submit_that_is_answered_in_time_has_its_id(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.faults = [Fault("submit", action="stall")]
-    words = (*GENERATE, "--output-dir", str(tmp_path))
-    with Running(*words, sandbox=sandbox) as running:
+    with start(sandbox, tmp_path, "a cat") as running:
         sandbox.wait_for("submit")
         running.process.send_signal(signal.SIGTERM)
         threading.Timer(0.5, sandbox.release).start()
@@ -111,14 +100,25 @@ def test_a_submit_that_is_answered_in_time_has_its_id(sandbox: Sandbox, tmp_path
     (job_id,) = sandbox.jobs
     assert (result.code, result.error["type"]) == (143, "interrupted")
     assert (result.only["job_id"], job_id in result.only["resume"]) == (job_id, True)
-    goes_on(sandbox, words)
+    goes_on(sandbox, tmp_path)
+
+
+def test_stopped_before_the_submit_has_a_connection_nothing_is_unknown(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    with silent_url() as url:
+        env = {"LEGNEXT_API_KEY": "k" * 20, "LEGNEXT_BASE_URL": url}
+        with start(sandbox, tmp_path, "a cat", "--verbose", **env) as running:
+            wait_until(sandbox, lambda: any(tmp_path.glob("submit-*.json")))
+            result = stopped(running)
+    assert (result.error["type"], "price_usd" in result.only) == ("interrupted", False)
+    assert not list(tmp_path.glob("submit-*"))
 
 
 @pytest.mark.long
 def test_a_submit_without_an_answer_is_unknown(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.faults = [Fault("submit", action="stall", after_effect=True)]
-    words = (*GENERATE, "--output-dir", str(tmp_path))
-    with Running(*words, sandbox=sandbox) as running:
+    with start(sandbox, tmp_path, "a cat") as running:
         sandbox.wait_for("submit")
         running.process.send_signal(signal.SIGINT)
         result = stopped(running, signal.SIGINT)  # a second Ctrl-C changes nothing
@@ -126,16 +126,15 @@ def test_a_submit_without_an_answer_is_unknown(sandbox: Sandbox, tmp_path: Path)
     assert (result.error["type"], "job_id" in result.only) == ("interrupted", False)
     assert (result.only["price_usd"], result.only["balance_usd"]["before"]) == (0.08, 7.28)
     assert str(intent) in result.error["hint"]
-    again = run(*words, sandbox=sandbox)
+    again = generate(sandbox, tmp_path, "a cat")
     assert (again.code, again.error["type"], sandbox.posts) == (7, "submission_unknown", 1)
 
 
 def test_stopped_behind_another_run_nothing_is_bought(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.faults = [Fault("submit", action="stall")]
-    words = ("imagine.py", "--output-dir", str(tmp_path))
-    with Running(*words, "a cat", sandbox=sandbox) as first:
+    with start(sandbox, tmp_path, "a cat", script="imagine.py") as first:
         sandbox.wait_for("submit")
-        with Running(*words, "a dog", sandbox=sandbox) as second:
+        with start(sandbox, tmp_path, "a dog", script="imagine.py") as second:
             sandbox.wait_for("balance", 2)
             result = stopped(second)
         assert (result.error["type"], "job_id" in result.only) == ("interrupted", False)
@@ -145,23 +144,18 @@ def test_stopped_behind_another_run_nothing_is_bought(sandbox: Sandbox, tmp_path
 
 
 def test_a_stopped_batch_has_all_lines_and_its_total(sandbox: Sandbox, tmp_path: Path) -> None:
-    prompts = tmp_path / "prompts.txt"
-    prompts.write_text("\n".join(f"cat {number}" for number in range(5)), encoding="utf-8")
-    flags = ("--concurrency", "2", "--output-dir", str(tmp_path / "DIR"))
-    words = (GENERATE[0], "--prompts-file", str(prompts), *QUICK, *flags)
-    with Running(*words, sandbox=sandbox) as running:
+    batch = (tmp_path / "DIR", [f"cat {number}" for number in range(5)], "--concurrency", "2")
+    with start(sandbox, *batch) as running:
         sandbox.wait_for("submit", 2)
         sandbox.finish(next(iter(sandbox.jobs)))
         running.wait_for("completed", on="stdout")
         wait_until(sandbox, lambda: len(sandbox.jobs) == 3)
         running.wait_for(f"job {list(sandbox.jobs)[-1]}")
         result = stopped(running)
-    *lines, last = result.objects
-    assert sorted(body["index"] for body in lines) == [0, 1, 2, 3, 4]
-    assert sum("resume" in body for body in lines) == 2
-    total = last["total"]
-    assert (total["completed"], total["unfinished"], total["not_submitted"]) == (1, 2, 2)
-    goes_on(sandbox, words, jobs=5)
+    assert sum("resume" in body for body in lines(result)) == 2
+    counts = total(result)
+    assert (counts["completed"], counts["unfinished"], counts["not_submitted"]) == (1, 2, 2)
+    goes_on(sandbox, *batch)
 
 
 # Sends SIGINT to its own process as a module is about to be imported, and notes that it did.
@@ -180,14 +174,14 @@ sys.meta_path.insert(0, Finder)
 def test_no_import_is_too_early_to_stop(module: str, sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(EARLY, encoding="utf-8")
     env = {"PYTHONPATH": str(tmp_path), "AT": module}
-    result = run(*GENERATE, "--max-wait", "3", sandbox=sandbox, env=env)
+    result = generate(sandbox, None, "a cat", "--max-wait", "3", **env)
     assert (result.code, result.error["type"]) == (130, "interrupted")
     assert result.only.get("job_id", "") == next(iter(sandbox.jobs), "")
 
 
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored(sandbox: Sandbox) -> None:
     nohup = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
-    with Running(*GENERATE, sandbox=sandbox, before=nohup) as running:
+    with start(sandbox, None, "a cat", before=nohup) as running:
         sandbox.wait_for("job")
         running.process.send_signal(signal.SIGHUP)
         sandbox.wait_for("job", 3)

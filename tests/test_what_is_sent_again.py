@@ -6,19 +6,19 @@ import gzip
 import json
 import zlib
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from folder import QUICK, generate, imagine, intents, lines, records, total
 from legnext.api import may_have_created_job
 from running import Running, free_ports, made, run
-from sandbox import KEY, Fault, Route, Sandbox
+from sandbox import FAILURE, KEY, Fault, Route, Sandbox
 
 JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 JOB = {"job_id": JOB_ID, "status": "pending"}
 TEXT = json.dumps(JOB)
-QUICK = ("--initial-wait", "0", "--interval", "0.05", "--max-wait")
-BATCH = ("generate_and_wait.py", "--prompts-file", "-", *QUICK)
 HTML = "<html><h1>Sorry</h1>nginx"
 CHUNKED = {"Transfer-Encoding": "chunked"}
 
@@ -40,6 +40,7 @@ SENT_ONCE: dict[str, dict[str, Any]] = {
     "other types": {"body": {"job_id": 7, "status": ["pending"], "data": [], "error": 1}},
     "no job id": {"body": {"job_id": "../../etc/passwd", "status": "pending"}},
     "two ids": {"body": [JOB, {**JOB, "job_id": "another"}]},
+    "another id in it": {"body": {**JOB, "data": {"job_id": "another"}}},
     "deep": {"body": b"[" * 100_000 + b"]" * 100_000},
     "no chunk length": {"body": "x" * 300 + "\r\n", "headers": CHUNKED},
     "no length": {"headers": {"Content-Length": "5, 6"}},
@@ -48,11 +49,15 @@ SENT_ONCE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fault", SENT_ONCE)
-def test_a_submit_that_may_have_arrived_is_never_sent_again(sandbox: Sandbox, fault: str) -> None:
-    sandbox.faults.append(Fault("submit", **SENT_ONCE[fault]))
-    result = run("imagine.py", "a cat", sandbox=sandbox)
-    assert (result.code, result.error["type"]) == (7, "submission_unknown"), result.stdout
-    assert sandbox.posts == 1
+def test_a_submit_that_may_have_arrived_is_never_sent_again(
+    sandbox: Sandbox, tmp_path: Path, fault: str
+) -> None:
+    for posts, folder in enumerate((None, tmp_path), 1):
+        sandbox.faults.append(Fault("submit", **SENT_ONCE[fault]))
+        result = imagine(sandbox, folder, "a cat")
+        assert (result.code, result.error["type"]) == (7, "submission_unknown"), result.stdout
+        assert sandbox.posts == posts
+    assert (records(tmp_path), intents(tmp_path)) == ([], {"a cat": ""})
 
 
 CHUNK = f"{len(TEXT):x}\r\n{TEXT}\r\n"
@@ -62,21 +67,30 @@ WITH_AN_ID: dict[str, dict[str, Any]] = {
     "in a refusal": {"body": {"code": 422, "data": JOB, "message": "odd"}},
     "cut after the id": {"body": TEXT[:-3]},
     "cut by the connection": {"body": TEXT + " " * len(TEXT), "action": "truncate"},
+    "half a chunk": {"body": f"1000\r\n{TEXT * 2}", "headers": CHUNKED, "action": "truncate"},
     "no last chunk": {"body": CHUNK + " " * len(CHUNK), "headers": CHUNKED, "action": "truncate"},
     "a comma too many": {"body": TEXT[:-1] + ",}"},
     "Latin-1": {"body": TEXT[:-1].encode() + b', "message": "caf\xe9"}'},
     "gzip": {"body": gzip.compress(TEXT.encode()), "headers": {"Content-Encoding": "gzip"}},
     "deflate": {"body": zlib.compress(TEXT.encode()), "headers": {"Content-Encoding": "deflate"}},
+    "a length too large": {"body": TEXT, "headers": {"Content-Length": "500"}},  # and it stays open
+    "in an error of the connection": {"before": TEXT.encode(), "action": "close"},
+    "a gateway's own failure": {"status": 502, "body": {"status": "failed", "data": JOB}},
     "after an interim answer": {"before": b"HTTP/1.1 100 Continue\r\n\r\n", "body": JOB},
 }
 
 
 @pytest.mark.parametrize("fault", WITH_AN_ID)
-def test_whatever_is_wrong_with_an_answer_its_job_id_counts(sandbox: Sandbox, fault: str) -> None:
-    sandbox.faults.append(Fault("submit", **WITH_AN_ID[fault]))
-    result = run("imagine.py", "a cat", sandbox=sandbox)
-    assert (result.code, result.only.get("job_id")) == (0, JOB_ID), result.stdout
-    assert sandbox.posts == 1
+def test_whatever_is_wrong_with_an_answer_its_job_id_counts(
+    sandbox: Sandbox, tmp_path: Path, fault: str
+) -> None:
+    for posts, folder in enumerate((None, tmp_path), 1):
+        sandbox.faults.append(Fault("submit", **WITH_AN_ID[fault]))
+        result = imagine(sandbox, folder, "a cat")
+        assert (result.code, result.only.get("job_id")) == (0, JOB_ID), result.stdout
+        assert (result.only["status"], sandbox.posts) == ("pending", posts)
+    assert [record["job_id"] for record in records(tmp_path)] == [JOB_ID]
+    assert intents(tmp_path) == {}
 
 
 def test_a_submit_that_found_no_connection_is_sent_again() -> None:
@@ -90,13 +104,14 @@ def test_a_submit_that_found_no_connection_is_sent_again() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:PORT", "https://no-such-host.invalid"])
-def test_without_a_connection_nothing_was_bought_and_a_batch_stops(url: str) -> None:
-    env = {"LEGNEXT_API_KEY": KEY, "LEGNEXT_BASE_URL": url.replace("PORT", free_ports(1)[0])}
-    prompts = "\n".join(f"a cat {number}" for number in range(12))
-    result = run(*BATCH, "1", "--verbose", env=env, stdin=prompts)
-    *bodies, total = result.objects
-    types = Counter(body["error"]["type"] for body in bodies)
-    assert (result.code, total["total"]["not_submitted"]) == (1, 12)
+def test_without_a_connection_nothing_was_bought_and_a_batch_stops(
+    sandbox: Sandbox, url: str
+) -> None:
+    url = url.replace("PORT", free_ports(1)[0])
+    cats = [f"a cat {number}" for number in range(12)]
+    result = generate(sandbox, None, cats, "--max-wait", "1", "--verbose", LEGNEXT_BASE_URL=url)
+    types = Counter(body["error"]["type"] for body in lines(result))
+    assert (result.code, total(result)["not_submitted"]) == (1, 12)
     assert set(types) == {"network_error", "not_submitted"}
     assert types["network_error"] <= 3
     assert result.stderr.count("POST") > 1
@@ -104,7 +119,7 @@ def test_without_a_connection_nothing_was_bought_and_a_batch_stops(url: str) -> 
 
 def test_after_a_429_a_submit_is_sent_again_when_the_server_says(sandbox: Sandbox) -> None:
     sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": "2"}))
-    assert run("imagine.py", "a cat", sandbox=sandbox).code == 0
+    assert imagine(sandbox, None, "a cat").code == 0
     first, second = (r for r in sandbox.requests if r.route == "submit")
     assert second.at - first.at > 2
     assert len({r.peer for r in sandbox.requests}) == 3, "each submit has its own connection"
@@ -112,7 +127,7 @@ def test_after_a_429_a_submit_is_sent_again_when_the_server_says(sandbox: Sandbo
 
 def test_a_429_that_stays_is_exit_1(sandbox: Sandbox) -> None:
     sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": "600"}, times=None))
-    result = run("generate_and_wait.py", "a cat", *QUICK, "0.5", sandbox=sandbox)
+    result = generate(sandbox, None, "a cat", "--max-wait", "0.5")
     assert (result.code, result.error["type"]) == (1, "rate_limited")
     assert not sandbox.jobs
 
@@ -122,15 +137,23 @@ TRANSIENT: dict[str, dict[str, Any]] = {
     **{str(status): {"status": status} for status in (199, 204, 408, 429, 500, 599)},
     **{name: SENT_ONCE[name] for name in ("login page", "deep", "no length", "interim only")},
     "another job": {"body": {**JOB, "status": "completed"}},
+    "a gateway's own failure": {"body": {"status": "failed", "message": "try again"}},
 }
 WAITED_OUT: dict[str, dict[str, Any]] = {
     **{str(status): {"status": status} for status in (302, 402, 405, 422)},
-    **{f"{status} from a gateway": {"status": status, "body": HTML} for status in (400, 403, 404)},
+    **{f"{s} from a gateway": {"status": s, "body": HTML} for s in (400, 403, 404, 503)},
+    "500 with words": {"status": 500, "body": {"error": {"message": "x"}}},
+    "429 with Retry-After": {"status": 429, "headers": {"Retry-After": "0"}},
+    "302 with Location": {"status": 302, "headers": {"Location": "/elsewhere"}},
+    "no status": {"body": {"job_id": "x"}},
+    "another job, failed": {"body": {**JOB, "status": "failed", "error": FAILURE}},
+    "an unknown status": {"body": {"status": "retry", "error": FAILURE}},
+    "no pictures yet": {"body": {"status": "completed", "output": {"image_urls": ["", ""]}}},
 }
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("flags", [(), ("--wait", *QUICK[2:], "60")])
+@pytest.mark.parametrize("flags", [(), ("--wait", *QUICK[2:], "--max-wait", "60")])
 def test_a_look_up_is_sent_again(sandbox: Sandbox, flags: tuple[str, ...]) -> None:
     chosen = {**TRANSIENT, **WAITED_OUT} if flags else TRANSIENT
     faults = {made(sandbox): fault for fault in chosen.values()}
@@ -141,18 +164,17 @@ def test_a_look_up_is_sent_again(sandbox: Sandbox, flags: tuple[str, ...]) -> No
     assert set(looks.values()) == {2}, dict(zip(chosen, looks.values(), strict=True))
 
 
-def test_only_the_api_s_own_401_403_and_404_end_a_wait(sandbox: Sandbox) -> None:
-    statuses = (400, 401, 403, 404, 405)
-    ids = iter(statuses)
-    sandbox.new_id = lambda: f"job-{next(ids)}"
-    sandbox.faults += [Fault("job", status=s, match=f"job-{s}", times=None) for s in statuses]
-    run(*BATCH, "0.3", stdin="a\nb\nc\nd\ne", sandbox=sandbox)
-    looks = Counter(r.path[-3:] for r in sandbox.requests if r.route == "job")
-    assert [looks[status] for status in ("401", "403", "404")] == [1, 1, 1]
-    assert min(looks["400"], looks["405"]) > 1
-    # An id given by hand may be wrong, so that here a 400 is an answer too.
-    run("get_task.py", "job-400", "--wait", *QUICK[2:], "0.3", sandbox=sandbox)
-    assert sum(r.path.endswith("job-400") for r in sandbox.requests) == looks["400"] + 1
+def test_a_wait_for_a_job_goes_on_after_two_of_these_in_a_row(sandbox: Sandbox) -> None:
+    chosen = {**TRANSIENT, **WAITED_OUT}
+    del chosen["stall"]
+    faults = {f"job-{number:02}": fault for number, fault in enumerate(chosen.values())}
+    sandbox.new_id = iter(faults).__next__
+    sandbox.faults += [Fault("job", **f, match=job_id, times=2) for job_id, f in faults.items()]
+    flags = ("--max-wait", "60", "--concurrency", str(len(faults)))
+    result = generate(sandbox, None, [f"a {job_id}" for job_id in faults], *flags)
+    assert {body.get("status") for body in lines(result)} == {"completed"}, result.stdout
+    looks = Counter(r.path[-6:] for r in sandbox.requests if r.route == "job")
+    assert looks == dict.fromkeys(faults, 3), list(zip(chosen, faults, strict=True))
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -255,7 +255,7 @@ class Client:
         headers = {"x-api-key": api_key(), "Content-Type": "application/json"}
         options = {"data": body, "headers": headers, **transport.request_options(seconds)}
         args = (transport.new_session() if body else self._session, method, url, options)
-        # A thread of its own: no timeout of requests ends a name look-up or a trickle of headers.
+        # A thread: no timeout of requests ends a name look-up or a trickle of headers.
         # A late one is left alone: no body leaves any more, and its answer is not read.
         sender = threading.Thread(target=exchange.perform, args=args, daemon=True)
         try:
@@ -267,7 +267,7 @@ class Client:
             if self._stop.is_set() and not (body and body.started):
                 break
         else:
-            sender.join(0.5)  # the answer may be there, if the process was stopped meanwhile
+            sender.join(0.5)  # after SIGSTOP and SIGCONT it may be there
         if body:
             body.is_cancelled = True
         if sender.is_alive():

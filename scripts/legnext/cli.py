@@ -25,7 +25,7 @@ MAX_SECONDS = 86_400.0
 MAX_CONCURRENCY = 64
 SUBMIT_GRACE_SECONDS = 5.0  # after a signal, for the answer to a submit
 GRACE_SECONDS = 0.5  # for everything else
-LAST_SECONDS = 10.0  # in all: writing may take forever if nobody reads stdout
+LAST_SECONDS = 10.0  # in all: nobody may be reading stdout
 Work = Callable[[Reporter], None]
 
 

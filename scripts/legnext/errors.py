@@ -52,7 +52,7 @@ INSTALL = "Start the script with `uv run`, or run `python3 -m pip install reques
 SET_KEY = """Set LEGNEXT_API_KEY in the environment, to a key from https://legnext.ai/app/api-keys \
 (never in a command or a chat). A key set in one shell command is gone in the next, and a variable \
 that is set, even wrongly, wins over `uv run --env-file`."""
-BAD_KEY = f"The key is refused; nothing was bought with it. {SET_KEY}"
+BAD_KEY = f"The key is refused. {SET_KEY}"
 SETUP = f"""{FREE} Repeating does not help: fix this machine's setup (LEGNEXT_BASE_URL, \
 HTTPS_PROXY, REQUESTS_CA_BUNDLE, a sandbox without network)."""
 BALANCE = f"""{FREE} Tell the user the price and the balance: they can top up at \
@@ -86,7 +86,7 @@ KINDS = {
     "missing_api_key": Kind(Exit.KEY, SET_KEY, SET_KEY),
     "invalid_api_key": Kind(Exit.KEY, BAD_KEY, BAD_KEY),
     "insufficient_balance": Kind(Exit.MONEY, BALANCE),
-    "over_budget": Kind(Exit.MONEY, "Nothing was sent. Ask the user for more, or buy less."),
+    "over_budget": Kind(Exit.MONEY, "Nothing was sent. Ask the user: raise it, or fewer jobs?"),
     "job_failed": Kind(Exit.REFUSED, FAILED_JOB),
     "content_rejected": Kind(Exit.REFUSED, f"{FREE} Moderation: ask the user to reword it."),
     "forbidden": Kind(Exit.REFUSED, FORBIDDEN, "Check which account the key belongs to."),

@@ -21,7 +21,7 @@ from legnext.task import Record, Task
 
 FINISHERS, DOWNLOADS = 4, 8  # threads: jobs, and pictures of all of them
 PICTURE_SECONDS = 600.0  # for all of a job: a host may send a byte a second
-PAGE_SECONDS = 1.0  # between two pages, and ten times what the last one took: it shows all jobs
+PAGE_SECONDS = 1.0  # between two pages, and ten times what the last one took
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Run:
     is_page_old: bool = True  # something has changed since
 
     def has_all_pictures(self, task: Task) -> bool:
-        """Say whether all pictures were on disk once: only jobs by their ids get them again."""
+        """Say whether all pictures were on disk once; jobs by their ids get them again."""
         record = self.store.records.get(task.job_id, {})
         return bool(record.get("downloaded")) and not self.reporter.options.job_ids
 
@@ -50,7 +50,7 @@ class Run:
 def finish(task: Task, run: Run) -> None:
     was_complete, failure = run.has_all_pictures(task), attempt(save, task, run)
     if failure and failure.type == "file_error" and run.buyer:
-        run.buyer.stop_reason = failure.message  # more pictures could not be saved either
+        run.buyer.stop_reason = failure.message
     if task.job and task.job.has_failed:
         failure = Failure("job_failed", task.job.reason, code=task.job.code)
     run.reporter.print_task(task, failure)

@@ -1,5 +1,6 @@
-"""The gallery: the jobs of a folder on one HTML page, which loads nothing but their pictures."""
+"""The gallery: the jobs of a folder on one HTML page, which loads only their pictures."""
 
+import contextlib
 import os
 import re
 from base64 import b64encode
@@ -44,17 +45,20 @@ GAP = Html("\0")  # a place that is filled later; no text has it
 
 
 def write(folder: Path, jobs: Iterable[Job]) -> None:
-    """Write FOLDER/gallery.html, whole or not at all. Safe to use from threads. Raises OSError.
+    """Write FOLDER/gallery.html whole, if it is not somebody's own page. Raises OSError.
 
     A job is its record (if `downloaded`, what is missing now was deleted by a person), `folder`
     (name), `pictures` (Files), `urls`, `resume` (shell command or None).
     """
-    title = folder.absolute().name or NAME
+    title, path = folder.absolute().name or NAME, folder / NAME
+    with contextlib.suppress(FileNotFoundError):
+        if b"legnext-midjourney" not in path.read_bytes()[:200]:
+            raise FileExistsError(path)
     write_whole(folder / NAME, (piece.encode() for piece in render(jobs, title)))
 
 
 def render(jobs: Iterable[Job], title: str) -> Iterator[str]:
-    """Yield the page in pieces: the whole of a large folder takes much memory."""
+    """Yield the page in pieces: whole, it may take much memory."""
     rows = [(submitted(job), job, *view(job)) for job in jobs]
     rows.sort(key=lambda row: row[0], reverse=True)
     pictures = sum(bool(file) for *_, files in rows for file in files.values())

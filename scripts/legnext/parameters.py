@@ -23,6 +23,7 @@ NUMBER = r"[0-9]*\.?[0-9]+"
 KINDS = {  # of values: the pattern of one, and the words for it
     "nothing": ("", "no value"),
     "number": (NUMBER, "a number"),
+    "integer": ("[0-9]+", "a whole number"),
     "ratio": ("0*[1-9][0-9]*:0*[1-9][0-9]*", "W:H in whole numbers: 16:9, or 239:100 for 2.39:1"),
     "version": (NUMBER, "a version: --v 8.2, 8.1, 7, 6.1 or 6, --niji 7 or 6"),
     "style": ("raw", "raw"),
@@ -65,7 +66,7 @@ PARAMETERS = (
     Parameter("exp", "number", (0, 100), models=V8 + V7),
     Parameter("quality", "number", (0.25, 4), ("q",), models=NOT_V8, points=NO_PRICE, normal="1",
         narrower=((V7, 1, 4), (V6, 0.5, 2))),
-    Parameter("seed", "number", (0, 4294967295)),
+    Parameter("seed", "integer", (0, 4294967295)),
     Parameter("stop", "number", (10, 100), models=V6 + NIJI6),
     Parameter("tile", "nothing", excludes=("edit",)),
     Parameter("iw", "number", (0, 3), narrower=((NIJI7, 0, 2),), needs=IMAGE_URL),

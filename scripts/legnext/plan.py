@@ -182,7 +182,7 @@ def replace_word(text: str, word: str, new: str) -> str:
 
 
 def find_url(path: Path, host: str) -> tuple[str, float | None]:
-    """Return the URL of a downloaded picture, "" if it is not ours, and its age in seconds."""
+    """Return a downloaded picture's URL, "" if it is not ours, and its age in seconds."""
     with contextlib.suppress(OSError, ValueError, Failure):
         record = load_record(path.parent) if path.is_file() else None
         if record and record.get("host", host) == host:

@@ -55,7 +55,7 @@ def clean(text: str) -> tuple[str, list[str]]:
     """Remove what hosts and editors add; return the prompt and warnings."""
     visible = ADDED_BY_EDITORS.sub("", text)
     warnings = ["invisible characters were removed"] if visible != text else []
-    if "\\!" in visible:  # Claude Code's shell tool writes it for each exclamation mark (July 2026)
+    if "\\!" in visible:  # Claude Code's shell tool writes it (July 2026)
         visible = visible.replace("\\!", "!")
         warnings.append("a backslash before ! was removed")
     return visible.strip(), warnings
@@ -187,13 +187,15 @@ def find_model(flag: Flag) -> str:
 
 
 PERMUTATIONS = r"\{[^{},]*,[^{}]*\}"
+NO_UPLOAD = "no upload; ask for a public https link"
 NOT_ONE_PROMPT = {
     PERMUTATIONS: "braces with a comma make several prompts: send one, in plain words",
     # With what hosts glue to the last line of a <<'EOF'.
     r"\n[ \t]*(?:PROMPTS?|EOF)(?:[\s;{}|&]|<\s*/dev/null)*\Z": "the end of a heredoc: leave it out",
+    # Also a path with a blank in it.
+    r"(?i)\A[\"']?(?:[a-z]:|~|\.\.?|/home|/users|/tmp)[/\\]\S*": NO_UPLOAD,
 }
 NO_PICTURE = "not part of the picture: leave it out"
-NO_UPLOAD = "no upload; ask for a public https link"
 ODD_TEXT = {
     r"(?i)^\W*/ ?imagine\b( prompt)?:?|^\W*(imagine )?prompt ?\d*:\W*": NO_PICTURE,
     r"^([-*•>]|\d+\.) ": NO_PICTURE,
@@ -239,9 +241,9 @@ def is_private(url: str) -> bool:
 
 def check_value(flag: Flag, prompt: Prompt) -> Iterator[Finding]:
     row, value, words, model = flag.parameter, flag.value, flag.right, prompt.model
-    how = "{} to {}".format(*row.range) if row.range else known.KINDS[row.takes][1]
+    how = known.KINDS[row.takes][1] + (" from {} to {}".format(*row.range) if row.range else "")
     if value is None or (row.takes == "words" and not flag.values):
-        is_plain = row.takes in ("number", "ratio")
+        is_plain = row.takes in ("number", "integer", "ratio")
         yield Finding("error" if is_plain else "warning", words, f"takes {how}")
     elif row.takes == "version" and not find_model(flag):
         yield Finding("warning", words, f"not a version known here, takes {how}")

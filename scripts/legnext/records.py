@@ -72,10 +72,9 @@ def load_intent(path: Path) -> Intent | None:
         job_id, newline, _ = answer.partition("\n")  # without the newline it may be half an id
         known = {"job_id": job_id, "status": "pending"} if newline and is_job_id(job_id) else {}
         record = {**json.loads(line), **known} if line else {}
-        if not all(isinstance(record.get(name, ""), str) for name in ("prompt", "typed", "name")):
-            raise ValueError("a prompt is no text")
-        if "job_id" in record and not is_job_id(record["job_id"]):
-            raise ValueError("its job_id is none")
+        texts = [record.get(name, "") for name in ("prompt", "typed", "name")]
+        if not all(isinstance(t, str) for t in texts) or not is_job_id(record.get("job_id", "0")):
+            raise ValueError("edited by hand")
         return Intent(path, record) if line else None
     except FileNotFoundError:
         return None
@@ -95,7 +94,7 @@ def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
     folders: set[tuple[str, int]] = set()
     intents: list[str] = []
     try:
-        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:  # made later
+        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
             for entry in entries:
                 if INTENT.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     intents.append(entry.name)

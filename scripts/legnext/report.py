@@ -20,7 +20,7 @@ from legnext.settings import redact
 from legnext.task import Task
 
 SCRIPTS = Path(__file__).resolve().parents[1]
-LINE_SECONDS = 30.0  # without a line on stderr; Gemini CLI ends a command after 5 silent minutes
+LINE_SECONDS = 30.0  # without a line on stderr; Gemini CLI allows 5 minutes
 STUCK_SECONDS = 600.0
 STATES = ("completed", "failed", "refused", "unfinished", "unknown", "not_submitted")
 REFUSED = ("invalid_prompt", "invalid_request", "content_rejected", "forbidden", "not_found")
@@ -147,7 +147,7 @@ class Reporter:
                 self._other_codes.append(exit_code(failure.type))
                 body = {**body, "error": failure.as_json()}
             self._draw("")
-            indent = 2 if sys.stdout and sys.stdout.isatty() else None  # a person reads it
+            indent = 2 if sys.stdout and sys.stdout.isatty() else None
             text = json.dumps(body, indent=indent)
             self._is_lost |= not write(sys.stdout, redact(text) + "\n")
 
@@ -212,7 +212,7 @@ class Reporter:
         failure = Failure("interrupted", f"stopped by {signal}")
         for task in self.tasks:
             task.outcome_unknown |= task.is_submitting and not task.job_id
-            if task.intent and not task.intent.exists():  # settled since, by another command
+            if task.intent and not task.intent.exists():
                 task.outcome_unknown = False
             self.print_task(task, failure)
         if not self.tasks and not self._other_codes:

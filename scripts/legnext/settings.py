@@ -20,7 +20,7 @@ NO_KEY = {  # what cannot be a key, and why
 
 
 def base_url() -> str:
-    """Return LEGNEXT_BASE_URL or the default, without a trailing slash. Raises Failure `usage`."""
+    """Return LEGNEXT_BASE_URL or the default, without last slash. Raises Failure `usage`."""
     url = os.environ.get("LEGNEXT_BASE_URL", "").strip().rstrip("/") or "https://api.legnext.ai"
     why = "it has a query or a fragment" if "?" in url or "#" in url else why_url_refused(url)
     if why:

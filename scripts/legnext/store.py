@@ -27,7 +27,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-BUSY = PermissionError if sys.platform == "win32" else BlockingIOError  # the lock is held
+BUSY = OSError if sys.platform == "win32" else BlockingIOError  # the lock is held
 LOCK_SECONDS, LOCK_PAUSE = 100.0, 0.05  # a submit takes up to 90 s
 MAX_PASSES = 20
 OURS = ("prompt", "typed", "name", "submitted_at", "nonce", "host")  # the API does not know them
@@ -172,7 +172,7 @@ class Store:
             self._ids_by_prompt.setdefault(key, set()).add(job_id)
 
     def settle_intents(self) -> None:
-        """Make records of the intents that have an id. Only under the lock. Raises as `refresh`."""
+        """Make records of intents with an id. Only under the lock. Raises as `refresh`."""
         for intent in self.refresh():
             if job_id := intent.record.get("job_id"):
                 if job_id not in self.folders:
@@ -215,7 +215,7 @@ class Store:
 
     def add_record(self, record: Record) -> None:
         """Make a folder for a new job. Only under the lock. Raises OSError, Failure."""
-        self._add(record)  # known, even if the disk does not take it
+        self._add(record)
         if self.directory is None:
             return
         job_id, words = record["job_id"], record.get("name") or record.get("prompt") or ""

@@ -37,7 +37,7 @@ def request_options(read_seconds: float) -> dict[str, Any]:
     return {
         "allow_redirects": False,  # requests would take the key along to another host
         "stream": True,
-        # No proxy for this machine; http is for nothing else, and would show a proxy the key.
+        # No proxy for this machine; http is for nothing else.
         "proxies": {"http": "", "https://localhost": "", "https://127.0.0.1": ""},
         # To connect to an address, of which some may be dead; between two pieces.
         "timeout": (min(10.0, read_seconds / 3), read_seconds),
@@ -54,7 +54,7 @@ def connection_failure(error: Exception, *, answered: bool) -> Failure:
     while isinstance(cause.__context__, Exception) and not isinstance(cause, HTTPException):
         cause = cause.__context__
     words = f"{type(cause).__name__}: {getattr(cause, 'strerror', None) or cause}"[:500]
-    words = re.sub(r"(?s)//.*@", "//", words)  # the password in a proxy's URL, or a part of it
+    words = re.sub(r"(?s)//.*@", "//", words)  # a proxy's password, or a part of it
     words = re.sub("Failed to parse: .*", "a URL, perhaps a proxy's, cannot be parsed", words)
     if isinstance(error, requests.exceptions.ProxyError):
         words = f"proxy: {words}"

@@ -18,6 +18,7 @@ from legnext.errors import Failure, attempt
 from legnext.finish import Run, finish, write_page
 from legnext.job import A_JOB_ID, is_job_id
 from legnext.plan import SUBMIT, make_plan, read_prompts, show_plan
+from legnext.records import load_record
 from legnext.report import Reporter
 from legnext.settings import LOCAL, base_url, host_of
 from legnext.store import Store
@@ -49,10 +50,12 @@ class Schedule:
 
 
 def new_run(reporter: Reporter) -> Run:
-    """Return what every run has; needs no key and no `requests` yet. Raises Failure `usage`."""
-    url, log = base_url(), reporter.log
+    """Return what every run has; needs no key, no `requests`. Raises Failure."""
+    url, log, directory = base_url(), reporter.log, reporter.options.output_dir
+    if directory and load_record(directory):
+        raise Failure("usage", f"{directory} is a job's folder: give the one above")
     host = host_of(url)
-    store = Store(reporter.options.output_dir, host, reporter.say)
+    store = Store(directory, host, reporter.say)
     reporter.folders = store.folders
     downloader = Downloader(reporter.stop, log, http_on_loopback=host == LOCAL)
     return Run(Client(url, reporter.stop, log), store, reporter.stop, reporter, downloader)
@@ -104,7 +107,7 @@ def prepare_to_buy(wanted: list[Task], buyer: Buyer) -> budget.Block | None:
 
 
 def run_jobs(reporter: Reporter) -> None:
-    """Print jobs by their ids; without ids every job on record, oldest first. Raises Failure."""
+    """Print jobs by their ids, or all on record, oldest first. Raises Failure."""
     options = reporter.options
     for job_id in options.job_ids or []:
         if not is_job_id(job_id):

@@ -32,8 +32,8 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import sandbox as sandbox_module
-from running import SCRIPTS, SMALL, made
-from sandbox import Fault, Request, Sandbox, padded
+from running import SCRIPTS, made, small_picture
+from sandbox import Fault, Request, Sandbox
 
 PROMPT = "a lighthouse at dawn"
 TRIP = 0.1  # seconds of a request to a Far sandbox
@@ -286,7 +286,7 @@ def main() -> int:
     versions = f"Python {platform.python_version()}, requests {metadata.version('requests')}"
     print(f"{platform.system()}, {os.cpu_count()} cores, {versions}\n")
     print("| what | against | ours | theirs | ratio | target | met |\n" + "|---" * 7 + "|")
-    small = mock.patch.object(sandbox_module, "picture", lambda _p, _s, n: padded(SMALL, n))
+    small = mock.patch.object(sandbox_module, "picture", small_picture)
     with tempfile.TemporaryDirectory() as folder, small:
         bench = Bench(Path(folder), TINY if options.tiny else Size())
         for name in options.rows or ROWS:

@@ -31,8 +31,8 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import sandbox as sandbox_module
-from running import SMALL, Result, Running
-from sandbox import Fault, Sandbox, padded
+from running import Result, Running, small_picture
+from sandbox import Fault, Sandbox
 
 POOL = ("a cat", "a dog on a hill", "an owl --ar 1:1", "submit a form", "a tree that fails-later")
 POLLING = ("--interval", "0.1", "--max-wait", "10")
@@ -180,7 +180,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6, help="the first one's")
     options = parser.parse_args()
     deadline, figures = time.monotonic() + options.seconds, Counter[str](violations=0)
-    with mock.patch.object(sandbox_module, "picture", lambda _p, _s, n: padded(SMALL, n)):
+    with mock.patch.object(sandbox_module, "picture", small_picture):
         for seed in itertools.count(options.seed):
             campaign = Campaign(seed)
             try:
