@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from browser import Browser, program, started
-from folder import generate
+from folder import generate, total
 from legnext import gallery
 from sandbox import Sandbox
 
@@ -252,3 +252,6 @@ def test_a_deleted_page_comes_back_but_no_picture(tmp_path: Path, sandbox: Sandb
     picture.unlink()
     generate(sandbox, tmp_path, "a cat")
     assert re.findall(r'<img src="[^"]*/(\w+)\.png"', page.read_text("utf-8")) == ["1", "3", "4"]
+    page.write_text("my own page")
+    assert "gallery" not in total(generate(sandbox, tmp_path, ["a cat"]))
+    assert page.read_text() == "my own page"

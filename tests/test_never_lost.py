@@ -259,6 +259,12 @@ def test_a_prompt_or_a_name_may_begin_with_submit(
     assert generate(sandbox, tmp_path, "a dog").code == 0
 
 
+def test_a_jobs_own_folder_is_no_output_directory(sandbox: Sandbox, tmp_path: Path) -> None:
+    folder = Path(generate(sandbox, tmp_path, "a cat").only["files"]["dir"])
+    result = generate(sandbox, folder, "a cat")
+    assert (result.code, result.error["type"], sandbox.posts) == (2, "usage", 1)
+
+
 # --- Submits that were written down
 
 

@@ -78,7 +78,7 @@ def test_a_mistake_that_would_be_billed_is_an_error_that_says_what_to_write(
 
 
 BAD = "--s 1001 | --stop 5 | --seed 4294967296 | --chaos high | --iw 3.5 | --w -1 | --exp 5,5"
-BAD += " | --c | --video | --motion low | --loop | --bs 2 | --repeat 4 | --r 2"
+BAD += " | --seed 5.5 | --c | --video | --motion low | --loop | --bs 2 | --repeat 4 | --r 2"
 
 
 @pytest.mark.parametrize("flag", BAD.split(" | "))

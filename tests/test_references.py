@@ -65,6 +65,11 @@ def test_the_same_command_is_known_also_when_the_picture_is_gone(
     assert sandbox.posts == 2
 
 
+def test_a_path_with_a_blank_is_not_sent_as_words(sandbox: Sandbox, tmp_path: Path) -> None:
+    result = planned(sandbox, f"{tmp_path}/My Pictures/2.png a dog")
+    assert (result.code, "https" in result.error["message"]) == (2, True)
+
+
 def test_a_url_that_makes_a_prompt_too_long_is_refused(sandbox: Sandbox, cat: Path) -> None:
     typed = " --sref 2.png"
     result = planned(sandbox, "d" * (8192 - len(typed)) + typed, cwd=cat)

@@ -8,8 +8,8 @@
     LEGNEXT_API_KEY=... uv run tests/tools/live.py --budget 0.25
 
 It asks nothing, sends the submit once, and prints a table to paste into an issue, without the key
-and with a short job id: a whole one may be all that is needed to see a job. If the last row is not
-"complete", compare the balance with the table's before you run it again.
+and with a short job id: a whole one may show the job. If the last row is not "complete", compare
+the balance with the table's before you run it again.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import requests
 
 PRICE = 0.08  # USD
-STATUSES = ("pending", "staged", "processing", "completed", "failed")
+STATUSES = ("pending", "staged", "processing", *(FINAL := ("completed", "failed")))
 BALANCE = {"account_id", "available_credits", "available_points", "balance_usd"}
 JOB = "config detail error input job_id logs meta model output status task_type"
 
@@ -72,7 +72,7 @@ class Comparison:
         self.add("balance after the submit", f"{less}, or unchanged", after, at_submit)
         self.add("look-up without a key: HTTP status", 401, self.send(look_up).status_code)
         statuses, seconds = {job["status"]: 0.0}, 0.0
-        while job["status"] not in STATUSES[-2:] and seconds < 600:
+        while job["status"] not in FINAL and seconds < 600:
             time.sleep(interval)
             reply = self.send(look_up, self.key)
             job, seconds = reply.json() if reply.ok else job, time.monotonic() - started
