@@ -55,7 +55,7 @@ def test_what_is_empty_or_not_known_is_left_out(sandbox: Sandbox, tmp_path: Path
 def test_without_a_folder_a_warning_has_the_command_that_saves(sandbox: Sandbox) -> None:
     body = generate(sandbox, None, CAT).only
     (warning,) = body["warnings"]
-    assert re.search(rf"expire.*get_task\.py {body['job_id']}", warning)
+    assert re.search(rf"expire.*get_task\.py.? {body['job_id']}", warning)
 
 
 def on_terminal(sandbox: Sandbox, stream: str, *words: str, **env: str) -> str:
