@@ -142,7 +142,7 @@ class Fault:
     times: int | None = 1  # None: every time
     after_effect: bool = False  # the job is created and paid for before the answer goes wrong
     skip: int = 0  # how many matching requests are answered properly first
-    match: str = ""  # only requests with this in their path
+    match: str = ""  # only requests that have this, in path or body
     before: bytes = b""
 
     @property
@@ -259,7 +259,10 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
             self.requests.append(request)
             self.changed.notify_all()
             for index, fault in enumerate(self.faults):
-                if fault.on != request.route or fault.match not in request.path:
+                if (
+                    fault.on != request.route
+                    or fault.match not in f"{request.path}{request.body!r}"
+                ):
                     continue
                 if fault.skip:
                     self.faults[index] = replace(fault, skip=fault.skip - 1)
