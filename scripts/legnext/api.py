@@ -30,10 +30,10 @@ from legnext.settings import api_key, redact
 
 SUBMIT_PATH = "/api/v1/diffusion"
 BALANCE_KEYS = ("account_id", "balance_usd", "available_credits", "available_points")
-SUBMIT_SECONDS = 90.0  # in all: other commands wait for the lock
+SUBMIT_SECONDS = 90.0  # in all: others wait for the lock
 BALANCE_SECONDS = 5.0  # for the check before a submit
 GET_SECONDS, MIN_GET_SECONDS = 15.0, 5.0  # the latter even if less is left
-RETRY_SECONDS = 20.0  # for retries of one request
+RETRY_SECONDS = 20.0  # of one request
 MAX_TRIES, MAX_PAUSE = 4, 30.0
 MAX_ANSWER_BYTES = 4_000_000  # a real answer has a few KB
 JOB_ID_FIELD = re.compile(rf'"job_id"\s*:\s*"({JOB_ID.pattern})"')

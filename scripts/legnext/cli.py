@@ -134,7 +134,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(parser: Parser, work: Work) -> NoReturn:
-    """Run, in a thread: this one only makes sure that a signal ends the process."""
+    """Run, in a thread: this one only sees that a signal ends the process."""
     runner = threading.Thread(target=run, args=(parser, work), daemon=True)
     runner.start()
     while runner.is_alive() and not received_signals:

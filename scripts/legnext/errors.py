@@ -56,7 +56,7 @@ BAD_KEY = f"The key is refused. {SET_KEY}"
 SETUP = f"""{FREE} Repeating does not help: fix this machine's setup (LEGNEXT_BASE_URL, \
 HTTPS_PROXY, REQUESTS_CA_BUNDLE, a sandbox without network)."""
 BALANCE = f"""{FREE} Tell the user the price and the balance: they can top up at \
-https://legnext.ai, or buy less."""
+https://legnext.ai."""
 FORGOTTEN = """Jobs are kept about 3 days. If it stays unknown, its pictures are lost: if the user \
 agrees, delete its folder, and the same command buys it again."""
 FAILED_JOB = """If moderation refused it, change the prompt; otherwise generate_and_wait.py with \

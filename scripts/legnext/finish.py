@@ -36,7 +36,7 @@ class Run:
     buyer: Buyer | None = None
     finishers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(FINISHERS))
     downloads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(DOWNLOADS))
-    finished: list[Future[None]] = field(default_factory=list)
+    finishing: set[Future[None]] = field(default_factory=set)
     began: float = field(default_factory=time.monotonic)
     next_page: float = 0.0  # monotonic seconds
     is_page_old: bool = True  # something has changed since

@@ -23,7 +23,7 @@ from legnext.store import Store
 from legnext.task import Record, Task
 
 CONNECTION_TRIES = 3
-NOT_PLANNED = "another command was submitting it when this one was planned"
+NOT_PLANNED = "another command was submitting it at the start"
 ENDS_BUYING = (  # what the next submit would meet too
     "insufficient_balance",
     "invalid_api_key",

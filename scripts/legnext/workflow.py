@@ -87,7 +87,7 @@ def run_prompts(reporter: Reporter) -> None:
     elif block := plan.block or prepare_to_buy(plan.wanted, run.buyer):
         reporter.print_together(plan.wanted, block)
         tasks = [task for task in tasks if plan.would[task] != SUBMIT]
-    for task in tasks:  # checked, priced and within every limit
+    for task in tasks:  # priced, within every limit
         task.approved = plan.would[task] == SUBMIT
     run_tasks(tasks, run)
 
@@ -139,7 +139,7 @@ def run_tasks(tasks: list[Task], run: Run) -> None:
     with futures.ThreadPoolExecutor(slots) as workers:
         for _ in range(slots):
             workers.submit(work, queue, run)
-    while futures.wait(run.finished, timeout=0.1).not_done and not run.stop.is_set():
+    while futures.wait(set(run.finishing), timeout=0.1).not_done and not run.stop.is_set():
         pass
     if not run.stop.is_set():
         for task in queue:
@@ -173,7 +173,9 @@ def work(queue: deque[Task], run: Run) -> None:
         elif run.has_all_pictures(task):
             finish(task, run)
         else:
-            run.finished.append(run.finishers.submit(finish, task, run))
+            future = run.finishers.submit(finish, task, run)
+            run.finishing.add(future)
+            future.add_done_callback(run.finishing.discard)
 
 
 def note_balance(task: Task, run: Run) -> None:
