@@ -122,11 +122,8 @@ def make_plan(options: Options, prompts: Prompts, store: Store) -> Plan:
             would[task] = REPORT_FAILED if task.job.has_failed else PICK_UP
         elif why := check(task, store.host, has_check=not options.no_check):
             refusals[task] = Failure("invalid_prompt", why)
-        elif submit := store.claim_unknown(task):
-            would[task] = ASK
-            task.set_unknown(submit.record)
-        else:
-            would[task] = SUBMIT
+        else:  # it may be out at this moment: only `submit` can say that it is unknown
+            would[task] = ASK if store.claim_unknown(task) else SUBMIT
     wanted = [task for task in would if would[task] == SUBMIT]
     block = None if refusals else why_blocked(options, wanted, store)
     return Plan(tasks, refusals, would, wanted, block)

@@ -212,8 +212,6 @@ class Reporter:
         failure = Failure("interrupted", f"stopped by {signal}")
         for task in self.tasks:
             task.outcome_unknown |= task.is_submitting and not task.job_id
-            if task.intent and not task.intent.exists():
-                task.outcome_unknown = False
             self.print_task(task, failure)
         if not self.tasks and not self._other_codes:
             self.print_json({}, failure)

@@ -62,10 +62,9 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
             task.adopt(found)
             return
         if earlier := store.claim_unknown(task):
-            task.set_unknown(earlier.record)
+            task.set_submit(earlier.record)
+            task.outcome_unknown = True
             raise Failure("submission_unknown", "the outcome of an earlier submit is unknown")
-
-        task.outcome_unknown = False
 
         # May it be bought? `is_submitting` is set before `stop` is read, and read after `stop` is
         # set: a submit is either seen, or does not begin.

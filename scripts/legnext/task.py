@@ -44,7 +44,7 @@ class Task:
 
     def set_job(self, job: Job) -> None:
         """Set the job. The id comes first: a signal in between must not lose it."""
-        self.job_id, self.job, self.outcome_unknown = job.job_id, job, False
+        self.job_id, self.job = job.job_id, job
 
     def adopt(self, record: Record) -> None:
         """Set a job on record; what would be sent now stays as it is."""
@@ -55,11 +55,6 @@ class Task:
         self.submitted_at = str(submit.get("submitted_at", ""))
         self.price_usd = usd(submit.get("price_usd"))
         self.balance = {"before": usd(submit.get("balance_usd"))}
-
-    def set_unknown(self, submit: Record) -> None:
-        """Note that a submit of an earlier run may have made a job."""
-        self.set_submit(submit)
-        self.outcome_unknown = True
 
     def replace_failed_job(self) -> None:
         """Forget the failed job, so that another one is bought."""
