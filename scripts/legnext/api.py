@@ -84,10 +84,10 @@ def with_retry(call: Callable[[], Result], seconds: float, stop: threading.Event
             return call()
         except Failure as failure:
             left = deadline - time.monotonic()
-            is_last = left <= 0 or (tries >= MAX_TRIES and failure.code != 429)
-            if not failure.transient or is_last or (failure.retry_after or 0.0) > left:
-                raise
             delay = backoff_delay(tries, failure.retry_after, jitter=random.random())
+            is_last = left <= 0 or (tries >= MAX_TRIES and failure.code != 429)
+            if not failure.transient or is_last or (failure.retry_after and delay > left):
+                raise
         if stop.wait(min(delay, left)):
             raise Failure("interrupted", "stopped before a retry")
 

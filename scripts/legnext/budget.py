@@ -9,7 +9,6 @@ from typing import Any
 
 from legnext.errors import Failure
 from legnext.job import age_seconds, recorded_job, usd
-from legnext.settings import daily_limit
 
 DAY_SECONDS = 86_400.0
 ROUNDING = 1e-6  # three times 0.08 is not 0.24
@@ -63,12 +62,14 @@ def over_balance(prices: Prices, balance: float) -> Block | None:
     return Block(Failure("insufficient_balance", words), facts)
 
 
-def over_daily_limit(prices: Prices, jobs: Records, submits: Records) -> Block | None:
-    """Return why the prices do not fit into LEGNEXT_MAX_USD. Raises Failure `usage`.
+def over_daily_limit(
+    prices: Prices, limit: float | None, jobs: Records, submits: Records
+) -> Block | None:
+    """Return why the prices do not fit into LEGNEXT_MAX_USD, or None.
 
     The last 24 hours count: jobs on record, and submits of unknown outcome.
     """
-    if (limit := daily_limit()) is None:
+    if limit is None:
         return None
     spent = 0.0
     for record in [*jobs, *submits]:

@@ -39,7 +39,7 @@ class Run:
     finishing: set[Future[None]] = field(default_factory=set)
     began: float = field(default_factory=time.monotonic)
     next_page: float = 0.0  # monotonic seconds
-    is_page_old: bool = True  # something has changed since
+    is_page_old: bool = True  # a task has ended since the last one
 
     def has_all_pictures(self, task: Task) -> bool:
         """Say whether all pictures were on disk once; jobs by their ids get them again."""

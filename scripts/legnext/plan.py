@@ -18,7 +18,7 @@ from legnext.options import Options
 from legnext.parameters import PICTURE_SUFFIXES
 from legnext.records import load_record
 from legnext.report import Reporter
-from legnext.settings import LOCAL, base_url
+from legnext.settings import LOCAL, base_url, daily_limit
 from legnext.store import Store
 from legnext.task import Task
 
@@ -197,7 +197,7 @@ def why_blocked(options: Options, wanted: list[Task], store: Store) -> budget.Bl
         return budget.Block(store.damaged, {"price_usd": budget.total(prices)})
     if options.budget is not None:
         block = budget.over_limit(prices, options.budget, "--budget")
-    return block or budget.over_daily_limit(prices, *store.submits())
+    return block or budget.over_daily_limit(prices, daily_limit(), *store.submits())
 
 
 def show_plan(plan: Plan, reporter: Reporter) -> None:

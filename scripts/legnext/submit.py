@@ -19,6 +19,7 @@ from legnext.budget import over_daily_limit
 from legnext.errors import Failure, as_failure
 from legnext.job import without_empty
 from legnext.records import Intent, note_job_id, remove_intent, write_intent
+from legnext.settings import daily_limit
 from legnext.store import Store
 from legnext.task import Record, Task
 
@@ -35,7 +36,7 @@ ENDS_BUYING = (  # what the next submit would meet too
 
 @dataclass
 class Buyer:
-    """What the submits of a run share. Its last three fields are changed under the lock."""
+    """What the submits of a run share. `unconnected` changes only under the lock."""
 
     client: Client
     store: Store
@@ -74,7 +75,7 @@ def submit(task: Task, buyer: Buyer) -> None:  # noqa: C901, PLR0912 - it reads 
         try:
             if reason := buyer.stop_reason if task.approved else NOT_PLANNED:
                 raise Failure("not_submitted", f"not submitted: {reason}")
-            if block := over_daily_limit([task.price_usd], *store.submits()):
+            if block := over_daily_limit([task.price_usd], daily_limit(), *store.submits()):
                 raise block.failure  # another command has bought since this one was planned
             if buyer.stop.wait(backoff_delay(buyer.unconnected) if buyer.unconnected else 0.0):
                 raise Failure("interrupted", "stopped before the submit")

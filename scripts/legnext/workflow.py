@@ -169,6 +169,7 @@ def work(queue: deque[Task], run: Run) -> None:
             if failure.type == "submission_unknown":
                 attempt(note_balance, task, run)
             run.reporter.print_task(task, failure)
+            run.is_page_old = True
             is_free &= not is_unfinished(task) or failure.type == "not_found"
         elif run.has_all_pictures(task):
             finish(task, run)
