@@ -132,10 +132,15 @@ def run_jobs(reporter: Reporter) -> None:
 def run_tasks(tasks: list[Task], run: Run) -> None:
     """Take every task as far as it goes, print it, and write the page.
 
-    What needs a new slot at Legnext comes last, after what waits for jobs on record.
+    What needs no request comes first, what needs a new slot at Legnext last.
     """
-    slots = run.reporter.options.concurrency
-    queue = deque(sorted(tasks, key=lambda task: (task.approved, is_unfinished(task))))
+    slots, others = run.reporter.options.concurrency, []
+    for task in tasks:
+        if run.has_all_pictures(task):
+            finish(task, run)
+        else:
+            others.append(task)
+    queue = deque(sorted(others, key=lambda task: (task.approved, is_unfinished(task))))
     with futures.ThreadPoolExecutor(slots) as workers:
         for _ in range(slots):
             workers.submit(work, queue, run)
@@ -171,8 +176,6 @@ def work(queue: deque[Task], run: Run) -> None:
             run.reporter.print_task(task, failure)
             run.is_page_old = True
             is_free &= not is_unfinished(task) or failure.type == "not_found"
-        elif run.has_all_pictures(task):
-            finish(task, run)
         else:
             future = run.finishers.submit(finish, task, run)
             run.finishing.add(future)
