@@ -23,8 +23,11 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the tests that wait longest first, so that none is left alone at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Start the tests that wait for long early, but among others, which use the processor."""
+    long = [item for item in items if item.get_closest_marker("long")]
+    items[:] = [item for item in items if item not in long]
+    for number, item in enumerate(reversed(long)):
+        items.insert(20 * number, item)
 
 
 @pytest.fixture
