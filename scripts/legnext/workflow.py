@@ -137,7 +137,7 @@ def run_tasks(tasks: list[Task], run: Run) -> None:
     slots, others = run.reporter.options.concurrency, []
     for task in tasks:
         if run.has_all_pictures(task):
-            finish(task, run)
+            attempt(finish, task, run)
         else:
             others.append(task)
     queue = deque(sorted(others, key=lambda task: (task.approved, is_unfinished(task))))
