@@ -15,6 +15,7 @@ from PIL import Image
 from browser import Browser, program, started
 from folder import generate, total
 from legnext import gallery
+from legnext.report import GALLERY
 from sandbox import Sandbox
 
 ODD = 'best #1 (50%28) & "co"?'
@@ -76,9 +77,9 @@ def made(folder: Path, name: str = "job", prompt: str = "a cat", **changes: Any)
 
 
 def written(folder: Path, *jobs: dict[str, Any]) -> Path:
-    gallery.write(folder, jobs)
-    assert [path.name for path in folder.iterdir() if path.is_file()] == [gallery.NAME]
-    return folder / gallery.NAME
+    gallery.write(folder / GALLERY, jobs)
+    assert [path.name for path in folder.iterdir() if path.is_file()] == [GALLERY]
+    return folder / GALLERY
 
 
 def test_the_page_says_what_there_is_newest_first(tmp_path: Path, browser: Browser) -> None:
@@ -228,10 +229,10 @@ def test_on_paper_a_job_is_as_wide_as_the_page(tmp_path: Path, window: Browser) 
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    job, page = made(tmp_path), tmp_path / gallery.NAME
+    job, page = made(tmp_path), tmp_path / GALLERY
 
     def write_and_read(count: int) -> str:
-        gallery.write(tmp_path, [job] * count)
+        gallery.write(tmp_path / GALLERY, [job] * count)
         return page.read_text("utf-8")
 
     with ThreadPoolExecutor(8) as pool:
@@ -239,16 +240,16 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert all(text.endswith("</html>\n") for text in texts)
     page.unlink()
     page.mkdir()
-    with pytest.raises(OSError, match=gallery.NAME):
-        gallery.write(tmp_path, [job])
-    assert {path.name for path in tmp_path.iterdir()} == {"job", gallery.NAME}
+    with pytest.raises(OSError, match=GALLERY):
+        gallery.write(tmp_path / GALLERY, [job])
+    assert {path.name for path in tmp_path.iterdir()} == {"job", GALLERY}
 
 
 def test_the_page_of_a_run_has_also_the_job_that_was_not_over(
     tmp_path: Path, sandbox: Sandbox
 ) -> None:
     generate(sandbox, tmp_path, ["a cat", "no-images"], "--concurrency", "1", "--max-wait", "0.3")
-    assert (tmp_path / gallery.NAME).read_text("utf-8").count("<article") == 2
+    assert (tmp_path / GALLERY).read_text("utf-8").count("<article") == 2
 
 
 def test_a_deleted_page_comes_back_but_no_picture(tmp_path: Path, sandbox: Sandbox) -> None:

@@ -32,7 +32,8 @@ def put_record(folder: Path) -> None:
 def test_a_bug_while_a_submit_is_out_makes_its_outcome_unknown() -> None:
     client: Any = object()  # which has no submit
     buyer = Buyer(client, Store(None, "h", print), threading.Event(), print)
-    task = Task(prompt="a cat", approved=True)
+    task = Task(None)
+    task.prompt, task.approved = "a cat", True
     with pytest.raises(Failure, match="AttributeError") as error:
         submit(task, buyer)
     assert (error.value.type, task.outcome_unknown) == ("submission_unknown", True)

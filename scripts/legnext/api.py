@@ -19,7 +19,6 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -107,14 +106,15 @@ class RequestBody(io.BytesIO):
         return super().read(size)
 
 
-@dataclass
 class Exchange:
     """What has come back of a request so far."""
 
-    status: int = 0  # 0: no answer
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytearray = field(default_factory=bytearray)
+    status = 0  # 0: no answer
+    headers: Mapping[str, str] = {}
     error: Exception | None = None
+
+    def __init__(self) -> None:
+        self.content = bytearray()
 
     def perform(self, session: Any, method: str, url: str, options: dict[str, Any]) -> None:
         """Send the request and receive the answer. Never raises."""
@@ -190,8 +190,9 @@ def status_failure(status: int, headers: Mapping[str, str], text: str, body: obj
         type_, message = "bad_response", f"a gateway answered, not the API: {message}"
     elif status in (400, 403) and MODERATION.search(message):
         type_ = "content_rejected"
-    wait = retry_after(headers)
-    return Failure(type_, message, code=status, retry_after=wait, transient=transient)
+    failure = Failure(type_, message, code=status, transient=transient)
+    failure.retry_after = retry_after(headers)
+    return failure
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -4,8 +4,7 @@ Prices are in USD, None if they are not known.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from legnext.errors import Failure
 from legnext.job import age_seconds, recorded_job, usd
@@ -17,8 +16,7 @@ Prices = Sequence[float | None]
 Records = Iterable[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Why nothing may be bought, and the numbers."""
 
     failure: Failure

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent import futures
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -156,23 +155,27 @@ def run(parser: Parser, work: Work) -> NoReturn:
     except Failure as failure:
         reporter.print_json({}, failure)
         os._exit(reporter.print_total())
-    result = futures.ThreadPoolExecutor(1).submit(attempt, work, reporter)
-    while not result.done() and not received_signals:
-        futures.wait([result], timeout=0.1)
+    worker = threading.Thread(target=do_work, args=(work, reporter), daemon=True)
+    worker.start()
+    while worker.is_alive() and not received_signals:
+        worker.join(0.1)
         reporter.tick()
-    if not result.done():
+    if worker.is_alive():
         reporter.stop.set()
-        wait_for(result, reporter)
+        wait_for(worker, reporter)
         os._exit(reporter.interrupt(received_signals[0]))
-    if why := result.result():
-        reporter.print_json({}, why)
     os._exit(reporter.print_total())  # whatever other threads still do
 
 
-def wait_for(result: futures.Future[Failure | None], reporter: Reporter) -> None:
+def do_work(work: Work, reporter: Reporter) -> None:
+    if failure := attempt(work, reporter):
+        reporter.print_json({}, failure)
+
+
+def wait_for(worker: threading.Thread, reporter: Reporter) -> None:
     """Give the work a moment to stop, and a submit that is out some seconds."""
     began, grace = time.monotonic(), GRACE_SECONDS
-    while not result.done() and time.monotonic() - began < grace:
-        futures.wait([result], timeout=0.02)
+    while worker.is_alive() and time.monotonic() - began < grace:
+        worker.join(0.02)
         is_out = any(task.is_submitting for task in reporter.tasks)
         grace = SUBMIT_GRACE_SECONDS if is_out else GRACE_SECONDS

@@ -8,7 +8,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +69,13 @@ def failed(words: str, code: int | None = None, *, transient: bool = False) -> F
     return Failure("download_failed", words, code=code, transient=transient)
 
 
-@dataclass
 class Downloader:
     """Downloads over one session. Threads may share it."""
 
-    stop: threading.Event
-    log: Callable[[object], None] | None
-    http_on_loopback: bool
+    def __init__(
+        self, stop: threading.Event, log: Callable[[object], None] | None, *, http_on_loopback: bool
+    ) -> None:
+        self.stop, self.log, self.http_on_loopback = stop, log, http_on_loopback
 
     @functools.cached_property
     def _session(self) -> Any:

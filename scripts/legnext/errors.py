@@ -5,7 +5,6 @@ itself failed (5) or a signal came.
 """
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -97,17 +96,25 @@ KINDS = {
 # fmt: on
 
 
-@dataclass(eq=False)
 class Failure(Exception):  # noqa: N818 - it becomes the error object
     """Something went wrong."""
 
-    type: str  # a row of KINDS
-    message: str
-    _: KW_ONLY
-    code: int | None = None  # the HTTP status, or the job's own
-    hint: str = ""  # goes before the table's
     retry_after: float | None = None  # seconds, if the server sent it
-    transient: bool = False  # it may pass in a moment
+
+    def __init__(
+        self,
+        kind: str,
+        message: str,
+        *,
+        code: int | None = None,
+        hint: str = "",
+        transient: bool = False,
+    ) -> None:
+        self.type = kind  # a row of KINDS
+        self.message = message
+        self.code = code  # the HTTP status, or the job's own
+        self.hint = hint  # goes before the table's
+        self.transient = transient  # it may pass in a moment
 
     def as_json(self, *hints: str) -> dict[str, object]:
         """Return the error object. `hints` replace the table's."""

@@ -14,7 +14,7 @@ from legnext.api import Client
 from legnext.download import Downloader, pictures_in
 from legnext.errors import Failure, attempt
 from legnext.job import NORMAL_IMAGES, Job, recorded_job, without_empty
-from legnext.report import Reporter, resume_command
+from legnext.report import GALLERY, Reporter, resume_command
 from legnext.store import Store
 from legnext.submit import Buyer
 from legnext.task import Record, Task
@@ -119,8 +119,9 @@ def write_page(run: Run) -> None:
     try:
         entries = [entry for record in records if (entry := page_entry(record, run))]
         if store.directory and entries:
-            gallery.write(store.directory, entries)
-            run.reporter.page = store.directory / gallery.NAME
+            page = store.directory / GALLERY
+            gallery.write(page, entries)
+            run.reporter.page = page
     finally:
         run.next_page = time.monotonic() + PAGE_SECONDS + 10 * (time.monotonic() - began)
 

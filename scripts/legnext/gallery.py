@@ -17,7 +17,6 @@ from legnext.records import write_whole
 
 Job = dict[str, Any]  # see `write`
 Files = dict[str, str | None]  # by "grid", "1", …: a picture's file name, None if it is missing
-NAME = "gallery.html"
 SOURCE = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
 STEPS = range(10, 41)  # ratios that the styles know: 0.5 to 2, in twentieths
 RATIOS = "\n".join(f".r{step} {{ --ratio: {step / 20}; }}" for step in STEPS)
@@ -44,17 +43,17 @@ class Html(str):
 GAP = Html("\0")  # a place that is filled later; no text has it
 
 
-def write(folder: Path, jobs: Iterable[Job]) -> None:
-    """Write FOLDER/gallery.html whole, if it is not somebody's own page. Raises OSError.
+def write(path: Path, jobs: Iterable[Job]) -> None:
+    """Write the page whole, if there is not somebody's own. Raises OSError.
 
     A job is its record (if `downloaded`, what is missing now was deleted by a person), `folder`
     (name), `pictures` (Files), `urls`, `resume` (shell command or None).
     """
-    title, path = folder.absolute().name or NAME, folder / NAME
     with contextlib.suppress(FileNotFoundError):
         if b"legnext-midjourney" not in path.read_bytes()[:200]:
             raise FileExistsError(path)
-    write_whole(folder / NAME, (piece.encode() for piece in render(jobs, title)))
+    title = path.absolute().parent.name or path.name
+    write_whole(path, (piece.encode() for piece in render(jobs, title)))
 
 
 def render(jobs: Iterable[Job], title: str) -> Iterator[str]:

@@ -6,10 +6,9 @@
 import json
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 # The reference says UUID, the API description string. It goes into URLs and paths.
 JOB_ID = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
@@ -20,8 +19,7 @@ SUCCEEDED, FAILED = ("completed",), ("failed",)  # any other: not finished
 ERROR_FIELDS = ("message", "raw_message", "detail", "logs", "error_messages")
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One job. URLs are as received, in that order; nothing empty is kept."""
 
     job_id: str
@@ -29,7 +27,7 @@ class Job:
     image_url: str = ""
     image_urls: tuple[str, ...] = ()
     seed: str = ""
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = {}
     code: int | None = None  # of its failure, such as 10000
     reason: str = ""  # of its failure
 

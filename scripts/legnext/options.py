@@ -1,11 +1,10 @@
 """The flags of the four scripts with their defaults."""
 
-from dataclasses import dataclass
+from argparse import Namespace
 from pathlib import Path
 
 
-@dataclass
-class Options:
+class Options(Namespace):
     """What a command asks for. Times are in seconds; the defaults are Legnext's."""
 
     prompt: str | None = None

@@ -107,7 +107,7 @@ def make_plan(options: Options, prompts: Prompts, store: Store) -> Plan:
     """Read the records and plan the tasks. Raises Failure `usage`, `file_error`."""
     tasks, refusals, would = [], {}, {}
     for index, (text, name) in enumerate(prompts):
-        task = Task(name=name, index=index if options.is_batch else None)
+        task = Task(index if options.is_batch else None, name=name)
         tasks.append(task)
         if why := read_prompt(task, text, store.host):
             refusals[task] = Failure("invalid_prompt", why)

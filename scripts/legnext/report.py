@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from legnext import SIGNALS, budget, gallery
+from legnext import SIGNALS, budget
 from legnext.download import describe_files
 from legnext.errors import FREE, KINDS, Exit, Failure, exit_code, run_exit_code
 from legnext.job import age_seconds, usd, without_empty
@@ -20,6 +20,7 @@ from legnext.settings import redact
 from legnext.task import Task
 
 SCRIPTS = Path(__file__).resolve().parents[1]
+GALLERY = "gallery.html"
 LINE_SECONDS = 30.0  # without a line on stderr; Gemini CLI allows 5 minutes
 STUCK_SECONDS = 600.0
 STATES = ("completed", "failed", "refused", "unfinished", "unknown", "not_submitted")
@@ -63,7 +64,7 @@ def describe(task: Task, options: Options, folder: Path | None) -> dict[str, Any
     else:
         body |= {"submitted_at": task.submitted_at if task.job else "", **job}
         if folder and task.job and (files := describe_files(folder, task.job)):
-            body["files"] = {**files, "gallery": str(folder.parent / gallery.NAME)}
+            body["files"] = {**files, "gallery": str(folder.parent / GALLERY)}
     body |= {"earlier": task.is_earlier or None, "warnings": task.warnings}
     return without_empty(body)
 

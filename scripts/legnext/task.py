@@ -3,7 +3,6 @@
 One thread at a time owns it: its worker, then the one that finishes it.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,30 @@ from legnext.job import Job, recorded_job, usd
 Record = dict[str, Any]  # a job.json
 
 
-@dataclass(eq=False)
 class Task:
     """All that is printed of a prompt or a job is derived from here."""
 
-    prompt: str = ""  # as it is sent
-    typed: str = ""  # as given, if that differs
-    name: str = ""  # for the job's folder
-    index: int | None = None  # in the prompts file, from 0
+    prompt = ""  # as it is sent
+    typed = ""  # as given, if that differs
     price_usd: float | None = None
-    approved: bool = False  # by the plan: may be bought, once
+    approved = False  # by the plan: may be bought, once
 
-    job_id: str = ""
     job: Job | None = None
-    record: Record = field(default_factory=dict)  # if the job was on record
-    submitted_at: str = ""
-    bought_at: float = 0.0  # by this run, in monotonic seconds
-    is_submitting: bool = False  # a POST is out
-    outcome_unknown: bool = False  # a POST may have made a job
+    submitted_at = ""
+    bought_at = 0.0  # by this run, in monotonic seconds
+    is_submitting = False  # a POST is out
+    outcome_unknown = False  # a POST may have made a job
     intent: Path | None = None  # of its submit
-    balance: dict[str, float | None] = field(default_factory=dict)  # USD, before and after
-    replaces_failed: bool = False  # --retry-failed: failed records do not answer it
-
-    warnings: list[str] = field(default_factory=list)
+    replaces_failed = False  # --retry-failed: failed records do not answer it
     error: Failure | None = None
+
+    def __init__(self, index: int | None, *, name: str = "", job_id: str = "") -> None:
+        self.index = index  # in the prompts file, from 0
+        self.name = name  # for the job's folder
+        self.job_id = job_id
+        self.record: Record = {}  # if the job was on record
+        self.balance: dict[str, float | None] = {}  # USD, before and after the submit
+        self.warnings: list[str] = []
 
     @property
     def is_earlier(self) -> bool:

@@ -120,7 +120,7 @@ def run_jobs(reporter: Reporter) -> None:
     records = sorted(store.records.values(), key=lambda record: str(record.get("submitted_at")))
     job_ids = options.job_ids or [record["job_id"] for record in records]
     for index, job_id in enumerate(job_ids):
-        task = Task(job_id=job_id, index=index if options.lists_all else None)
+        task = Task(index if options.lists_all else None, job_id=job_id)
         if record := store.records.get(job_id):
             task.adopt(record)
         reporter.tasks.append(task)
