@@ -7,6 +7,7 @@ exit code of a fork of multiprocessing's fork server are its own.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import itertools
 import multiprocessing
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ from unittest import mock
 
 if POSSIBLE := os.name == "posix":
     _SERVER = multiprocessing.get_context("forkserver")
-    _SERVER.set_forkserver_preload(["requests", "legnext.cli", "legnext.workflow", "forked"])
+    _MODULES = ["forked", "legnext.cli", "legnext.workflow", "requests"]
+    _MODULES += ["encodings.utf_8_sig", "multiprocessing.popen_forkserver"]  # or each fork does it
+    _SERVER.set_forkserver_preload(_MODULES)
 HERE = Path(__file__).parent
 PATH = {"PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent / "scripts")))}
 
@@ -37,9 +41,8 @@ class Fork:
         theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
         start = (theirs, str(script), [os.fsdecode(arg) for arg in args], *where)
         self._process = _SERVER.Process(target=_become, args=start)
-        # The fork server finds modules by PYTHONPATH: before Python 3.13 it ignores sys.path.
-        with mock.patch.dict(os.environ, PATH):
-            self._process.start()
+        _start_server()
+        self._process.start()
         self.stdin = os.fdopen(os.dup(pipes[0][1].fileno()), "wb")
         self.stdout, self.stderr = (os.fdopen(os.dup(r.fileno()), "rb") for r, _ in pipes[1:])
         for end in itertools.chain(*pipes):
@@ -65,6 +68,13 @@ class Fork:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+@functools.cache
+def _start_server() -> None:
+    """Start it with a PYTHONPATH: before Python 3.13 it ignores sys.path."""
+    with mock.patch.dict(os.environ, PATH):
+        forkserver.ensure_running()
 
 
 def _become(streams: list[Connection], script: str, args: list[str], env: Any, cwd: str) -> None:

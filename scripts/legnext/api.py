@@ -19,7 +19,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
 
 from legnext import transport
@@ -34,7 +34,7 @@ BALANCE_SECONDS = 5.0  # for the check before a submit
 GET_SECONDS, MIN_GET_SECONDS = 15.0, 5.0  # the latter even if less is left
 RETRY_SECONDS = 20.0  # of one request
 MAX_TRIES, MAX_PAUSE = 4, 30.0
-MAX_ANSWER_BYTES = 4_000_000  # a real answer has a few KB
+CHUNK, MAX_ANSWER_BYTES = 65_536, 4_000_000  # a real answer has a few KB
 JOB_ID_FIELD = re.compile(rf'"job_id"\s*:\s*"({JOB_ID.pattern})"')
 MODERATION = re.compile("(?i)banned|prohibit|nsfw|content (policy|moderation)|sensitive content")
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -118,15 +118,16 @@ class Exchange:
 
     def perform(self, session: Any, method: str, url: str, options: dict[str, Any]) -> None:
         """Send the request and receive the answer. Never raises."""
-        size = 1 if method == "POST" else 16  # the piece in which it breaks off is lost
         try:
             with session.request(method, url, **options) as response:
                 self.headers, self.status = response.headers, response.status_code
-                for chunk in response.raw.stream(size, decode_content=False):
+                raw = response.raw  # read as it arrives; read1 is in urllib3 since 2.2
+                read = partial(raw.read1, CHUNK) if hasattr(raw, "read1") else partial(raw.read, 1)
+                while chunk := read(decode_content=False):
                     self.content += chunk
                     if len(self.content) > MAX_ANSWER_BYTES:
                         raise ValueError("the answer is too large")
-                    if chunk == b"}" and has_job_id(self.content):
+                    if b"}" in chunk and has_job_id(self.content):
                         return  # whatever length was declared
         except Exception as error:  # noqa: BLE001 - OSError, ValueError and urllib3's own too
             self.error = error
