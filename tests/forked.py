@@ -25,11 +25,9 @@ from unittest import mock
 
 if POSSIBLE := os.name == "posix":
     _SERVER = multiprocessing.get_context("forkserver")
-    _MODULES = ["forked", "legnext.cli", "legnext.workflow", "requests"]
-    _MODULES += ["encodings.utf_8_sig", "multiprocessing.popen_forkserver"]  # or each fork does it
-    _SERVER.set_forkserver_preload(_MODULES)
+    _MODULES = "requests legnext.cli legnext.workflow forked multiprocessing.popen_forkserver"
+    _SERVER.set_forkserver_preload(_MODULES.split())
 HERE = Path(__file__).parent
-PATH = {"PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent / "scripts")))}
 
 
 class Fork:
@@ -55,8 +53,7 @@ class Fork:
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code when it has ended; raise TimeoutExpired after `timeout` seconds."""
         self._process.join(timeout)
-        code = self._process.exitcode
-        if code is None:
+        if (code := self._process.exitcode) is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
         return code
 
@@ -73,7 +70,7 @@ class Fork:
 @functools.cache
 def _start_server() -> None:
     """Start it with a PYTHONPATH: before Python 3.13 it ignores sys.path."""
-    with mock.patch.dict(os.environ, PATH):
+    with mock.patch.dict(os.environ, PYTHONPATH=f"{HERE}{os.pathsep}{HERE.parent / 'scripts'}"):
         forkserver.ensure_running()
 
 
