@@ -103,14 +103,14 @@ class Failure(Exception):  # noqa: N818 - it becomes the error object
 
     def __init__(
         self,
-        kind: str,
+        type_: str,
         message: str,
         *,
         code: int | None = None,
         hint: str = "",
         transient: bool = False,
     ) -> None:
-        self.type = kind  # a row of KINDS
+        self.type = type_  # a row of KINDS
         self.message = message
         self.code = code  # the HTTP status, or the job's own
         self.hint = hint  # goes before the table's

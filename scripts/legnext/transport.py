@@ -21,8 +21,9 @@ def new_session() -> Any:
     except ImportError as error:
         raise Failure("missing_dependency", f"requests cannot be imported: {error}") from None
     finally:
-        gc.freeze()  # what was loaded lives on
-        gc.enable()
+        if not gc.isenabled():  # once: later there is garbage
+            gc.freeze()
+            gc.enable()
     session = requests.Session()
     session.headers["User-Agent"] = f"legnext-midjourney/{__version__}"
     session.headers["Accept-Encoding"] = "identity"
