@@ -6,9 +6,8 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from legnext import budget, prompt
 from legnext.api import SUBMIT_PATH
@@ -35,8 +34,7 @@ OTHER_KINDS = {  # lines of a file that is no list of prompts
 SUBMIT, PICK_UP, REPORT_FAILED, ASK = WOULD = ("submit", "pick_up", "report_failed", "ask")
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What a command would do."""
 
     tasks: list[Task]

@@ -8,8 +8,8 @@ import random
 import time
 from collections import deque
 from concurrent import futures
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from legnext import budget
 from legnext.api import RETRY_SECONDS, Client, backoff_delay, with_retry
@@ -29,8 +29,7 @@ NEEDS_FIX = ("missing_api_key", "invalid_api_key", "missing_dependency")
 ENDS_WAIT = (401, 403, 404)  # of the API itself; everything else may pass
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(NamedTuple):
     """When to poll a job, in seconds since its submit."""
 
     initial_wait: float
