@@ -121,7 +121,7 @@ class Exchange:
         try:
             with session.request(method, url, **options) as response:
                 self.headers, self.status = response.headers, response.status_code
-                raw = response.raw  # as it arrives; urllib3 has read1 since 2.2
+                raw = response.raw  # as it arrives; read1: urllib3 2.2
                 read = partial(raw.read1, CHUNK) if hasattr(raw, "read1") else partial(raw.read, 1)
                 while chunk := read(decode_content=False):
                     self.content += chunk

@@ -112,9 +112,9 @@ class Failure(Exception):  # noqa: N818 - it becomes the error object
     ) -> None:
         self.type = type_  # a row of KINDS
         self.message = message
-        self.code = code  # the HTTP status, or the job's own
-        self.hint = hint  # goes before the table's
-        self.transient = transient  # it may pass in a moment
+        self.code = code  # HTTP status, or the job's own
+        self.hint = hint  # before the table's
+        self.transient = transient  # it may pass
 
     def as_json(self, *hints: str) -> dict[str, object]:
         """Return the error object. `hints` replace the table's."""

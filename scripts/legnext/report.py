@@ -141,6 +141,7 @@ class Reporter:
         redraws = sys.stderr and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._live = redraws and not (options.quiet or options.verbose)
         self._live_line = ""
+        self._indent = 2 if sys.stdout and sys.stdout.isatty() else None
 
     def print_json(self, body: dict[str, Any], failure: Failure | None = None) -> None:
         with self._lock:
@@ -148,8 +149,7 @@ class Reporter:
                 self._other_codes.append(exit_code(failure.type))
                 body = {**body, "error": failure.as_json()}
             self._draw("")
-            indent = 2 if sys.stdout and sys.stdout.isatty() else None
-            text = json.dumps(body, indent=indent)
+            text = json.dumps(body, indent=self._indent)
             self._is_lost |= not write(sys.stdout, redact(text) + "\n")
 
     def say(self, line: object) -> None:

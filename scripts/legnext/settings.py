@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+from functools import cache
 from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
@@ -44,10 +45,13 @@ def api_key() -> str:
 def redact(text: str) -> str:
     """Hide the key, also as URLs and JSON write it; one of under six characters garbles all."""
     key = os.environ.get("LEGNEXT_API_KEY", "").strip()
-    if len(key) < 6:
-        return text
-    forms = "|".join(map(re.escape, (key, quote(key, safe=""), json.dumps(key)[1:-1])))
-    return re.sub(forms, "[key]", text, flags=re.IGNORECASE)
+    return text if len(key) < 6 else forms(key).sub("[key]", text)
+
+
+@cache
+def forms(key: str) -> re.Pattern[str]:
+    written = key, quote(key, safe=""), json.dumps(key)[1:-1]
+    return re.compile("|".join(map(re.escape, written)), re.IGNORECASE)
 
 
 def daily_limit() -> float | None:

@@ -18,7 +18,7 @@ from unicodedata import normalize
 
 from legnext import records
 from legnext.errors import Failure
-from legnext.job import recorded_job, text
+from legnext.job import FAILED, recorded_job, text
 from legnext.records import Intent
 from legnext.task import Record, Task
 
@@ -52,8 +52,7 @@ def merge(old: Record, new: Record) -> Record:
 
 def preference(record: Record, typed: str) -> tuple[bool, bool, str, str]:
     """Sort records of one prompt: the earliest that did not fail is first."""
-    is_other = text(record.get("typed")) != typed
-    has_failed = recorded_job(record).has_failed
+    has_failed, is_other = record.get("status") in FAILED, text(record.get("typed")) != typed
     return has_failed, is_other, str(record.get("submitted_at")), record["job_id"]
 
 
@@ -186,7 +185,7 @@ class Store:
         if same_name:
             found = [record for record in found if (record.get("name") or "") == task.name]
         if task.replaces_failed:
-            found = [record for record in found if not recorded_job(record).has_failed]
+            found = [record for record in found if record.get("status") not in FAILED]
         best = min(found, key=lambda record: preference(record, task.typed), default=None)
         self.claimed |= {best["job_id"]} if best else set()
         return best

@@ -34,7 +34,7 @@ class Task:
         self.name = name  # for the job's folder
         self.job_id = job_id
         self.record: Record = {}  # if the job was on record
-        self.balance: dict[str, float | None] = {}  # USD, before and after the submit
+        self.balance: dict[str, float | None] = {}  # USD, before and after
         self.warnings: list[str] = []
 
     @property
