@@ -18,6 +18,7 @@ from legnext.records import write_whole
 Job = dict[str, Any]  # see `write`
 Files = dict[str, str | None]  # by "grid", "1", …: a picture's file name, None if it is missing
 SOURCE = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+OURS = b"img-src 'self' file:"  # begins a page, also of version 2
 STEPS = range(10, 41)  # ratios that the styles know: 0.5 to 2, in twentieths
 RATIOS = "\n".join(f".r{step} {{ --ratio: {step / 20}; }}" for step in STEPS)
 PAGE = SOURCE.partition("\n<!-- Parts")[0].replace("/* ratios */", RATIOS)
@@ -50,7 +51,7 @@ def write(path: Path, jobs: Iterable[Job]) -> None:
     (name), `pictures` (Files), `urls`, `resume` (shell command or None).
     """
     with contextlib.suppress(FileNotFoundError):
-        if b"legnext-midjourney" not in path.read_bytes()[:200]:
+        if OURS not in path.read_bytes()[:300]:
             raise FileExistsError(path)
     title = path.absolute().parent.name or path.name
     write_whole(path, (piece.encode() for piece in render(jobs, title)))
