@@ -24,11 +24,9 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the tests that wait among those that use the processor; long ones start early."""
+    """Start the tests that wait for long early, but among others, which use the processor."""
     long = [item for item in items if item.get_closest_marker("long")]
-    rest = [item for item in items if item not in long]
-    rest.sort(key=lambda item: item.path.name < "test_stopping.py")  # the files from it on wait
-    items[:] = [item for first in range(8) for item in rest[first::8]]
+    items[:] = [item for item in items if item not in long]
     for number, item in enumerate(reversed(long)):
         items.insert(20 * number, item)
     gc.freeze()  # pytest collects five times at its end

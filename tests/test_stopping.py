@@ -57,6 +57,7 @@ def test_a_stopped_run_reports_its_job(phase: str, sandbox: Sandbox, tmp_path: P
     sandbox.faults, sandbox.service_time = [fault], 0 if route == "image" else NEVER
     with start(sandbox, tmp_path, "a cat") as running:
         sandbox.wait_for(route, count)
+        wait_until(sandbox, lambda: fault is not SECOND or any(tmp_path.glob("*/*.png")))
         body = stopped(running).only
     assert body["error"]["type"] == "interrupted"
     assert body.get("job_id", "") == next(iter(sandbox.jobs), "")

@@ -136,7 +136,7 @@ def test_blanks_around_the_key_and_a_slash_after_the_url_do_not_matter(sandbox: 
 
 
 PROXIES = [
-    "http://ann:s3cret-word@127.0.0.1:CLOSED",
+    pytest.param("http://ann:s3cret-word@127.0.0.1:CLOSED", marks=pytest.mark.long),
     "ann:s3cret-word@127.0.0.1:CLOSED",
     "http://ann:s3cret-word@127.0.0.1:port",
     "http://ann:s3cret-word/x@127.0.0.1:CLOSED",
