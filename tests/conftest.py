@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if item not in long]
     for number, item in enumerate(reversed(long)):
         items.insert(20 * number, item)
-    gc.freeze()  # pytest collects five times at its end
+    gc.freeze()  # pytest collects garbage five times at its end
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from unittest import mock
 if POSSIBLE := os.name == "posix":
     _SERVER = multiprocessing.get_context("forkserver")
     _MODULES = "requests legnext.cli legnext.workflow forked multiprocessing.popen_forkserver"
-    _SERVER.set_forkserver_preload(_MODULES.split())
+    _SERVER.set_forkserver_preload(_MODULES.split())  # or each fork loads them
 HERE = Path(__file__).parent
 
 
@@ -69,7 +69,7 @@ class Fork:
 
 @functools.cache
 def _start_server() -> None:
-    """Start it with a PYTHONPATH: before Python 3.13 it ignores sys.path."""
+    """Start the fork server with a PYTHONPATH: before Python 3.13 it ignores sys.path."""
     with mock.patch.dict(os.environ, PYTHONPATH=f"{HERE}{os.pathsep}{HERE.parent / 'scripts'}"):
         forkserver.ensure_running()
 

@@ -231,7 +231,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     job, page = made(tmp_path), tmp_path / report.GALLERY
 
     def write_and_read(count: int) -> str:
-        gallery.write(tmp_path / report.GALLERY, [job] * count)
+        gallery.write(page, [job] * count)
         return page.read_text("utf-8")
 
     with ThreadPoolExecutor(8) as pool:
@@ -240,7 +240,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     page.unlink()
     page.mkdir()
     with pytest.raises(OSError, match=report.GALLERY):
-        gallery.write(tmp_path / report.GALLERY, [job])
+        gallery.write(page, [job])
     assert {path.name for path in tmp_path.iterdir()} == {"job", report.GALLERY}
 
 

@@ -7,7 +7,7 @@ What real networks and clients taught:
   ConnectionError, like a refused connection. `RequestBody.started` says it.
 - A gateway may close an idle connection just as a submit leaves: each submit gets a new one.
 - A link that was down for 20 s lost six of six answers with a timeout of 30 s, none with 90 s.
-- Answers that were cut short, mislabelled or no JSON had the id of a paid job in them.
+- Answers cut short, mislabelled or no JSON had the id of a paid job: all that arrives is read.
 """
 
 import contextlib
@@ -121,7 +121,7 @@ class Exchange:
         try:
             with session.request(method, url, **options) as response:
                 self.headers, self.status = response.headers, response.status_code
-                raw = response.raw  # as it arrives; read1: urllib3 2.2
+                raw = response.raw  # read1 is in urllib3 since 2.2
                 read = partial(raw.read1, CHUNK) if hasattr(raw, "read1") else partial(raw.read, 1)
                 while chunk := read(decode_content=False):
                     self.content += chunk

@@ -29,7 +29,7 @@ class Job(NamedTuple):
     seed: str = ""
     meta: Mapping[str, Any] = {}
     code: int | None = None  # of its failure, such as 10000
-    reason: str = ""  # of its failure
+    reason: str = ""  # likewise
 
     @property
     def has_succeeded(self) -> bool:
