@@ -124,7 +124,8 @@ def squid() -> Iterator[dict[str, str]]:
         pytest.skip("squid is not installed")
     ports = dict(zip(("OPEN", "LOCKED", "REFUSING"), free_ports(3), strict=True))
     files = {"squid.conf": SQUID_CONF, "users.sh": USERS, "hosts": f"127.0.0.1 {HOST}\n"}
-    with serving([str(SQUID), "-N", "-f", "DIR/squid.conf"], files, ports):
+    name = os.environ.get("PYTEST_XDIST_WORKER", "squid")  # of its shared memory: one a process
+    with serving([str(SQUID), "-N", "-n", name, "-f", "DIR/squid.conf"], files, ports):
         yield ports
 
 

@@ -103,7 +103,6 @@ def test_a_submit_that_found_no_connection_is_sent_again() -> None:
             assert late.posts == 1
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("url", ["http://127.0.0.1:PORT", "https://no-such-host.invalid"])
 def test_without_a_connection_nothing_was_bought_and_a_batch_stops(
     sandbox: Sandbox, url: str
