@@ -15,13 +15,17 @@ Tests use the class `Sandbox` in their own process, and a `Fault` to see somethi
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python loses some that come during an import
+
 import argparse
 import contextlib
 import heapq
 import json
 import os
 import re
-import signal
 import socket
 import struct
 import subprocess
@@ -537,11 +541,6 @@ def run(options: Mapping[str, Any], command: Sequence[str]) -> int:
         with Sandbox(**options) as sandbox:
             env["LEGNEXT_BASE_URL"] = sandbox.url
             return subprocess.run(command, env=env, check=False).returncode
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        # An exec would lose a Ctrl-C that Python has noted and not yet handled.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
         os.setsid()  # a Ctrl-C is sent to the script only

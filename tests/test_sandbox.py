@@ -121,7 +121,7 @@ def test_input_output_and_exit_code_are_the_scripts(tmp_path: Path, sandbox: San
 @posix
 def test_no_signal_is_lost_at_any_moment(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import time; time.sleep(90)")
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] * 4
+    numbers = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT] * 4
     runs = [start(tmp_path / "script.py") for _ in numbers]
     for process, number in zip(runs, numbers, strict=True):
         time.sleep(0.04)  # they are at different moments of their start
