@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = [item for item in items if item.get_closest_marker("long")]
     items[:] = [item for item in items if item not in long]
     for number, item in enumerate(reversed(long)):
-        items.insert(20 * number, item)
+        items.insert(25 * number, item)
     gc.freeze()  # pytest collects garbage five times at its end
 
 

@@ -25,8 +25,7 @@ from unittest import mock
 
 if POSSIBLE := os.name == "posix":
     _SERVER = multiprocessing.get_context("forkserver")
-    _MODULES = "requests legnext.cli legnext.workflow forked multiprocessing.popen_forkserver"
-    _SERVER.set_forkserver_preload(_MODULES.split())  # or each fork loads them
+    _SERVER.set_forkserver_preload(["warm", "forked", "multiprocessing.popen_forkserver"])
 HERE = Path(__file__).parent
 
 

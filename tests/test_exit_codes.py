@@ -156,17 +156,6 @@ def test_retry_after_is_reported_in_seconds(sandbox: Sandbox) -> None:
     assert look_up(sandbox, {"job": fault}, *AT_ONCE).error["retry_after"] == 7
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(
-    ("statuses", "code"), [((403, 404), 5), ((404, 403), 2), ((404, 503, 403), 6)]
-)
-def test_of_several_results_6_comes_before_the_first_failure(
-    sandbox: Sandbox, statuses: tuple[int, ...], code: int
-) -> None:
-    faults = {f"job-{s}": Fault("job", status=s, match=f"job-{s}", times=None) for s in statuses}
-    check(look_up(sandbox, faults), code)
-
-
 @pytest.mark.parametrize("status", ["retry", "queued"])
 def test_an_unknown_status_and_an_error_object_with_code_0_mean_not_finished(
     sandbox: Sandbox, status: str
