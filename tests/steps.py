@@ -18,6 +18,7 @@ from typing import Any
 def main(script: str, *args: str) -> None:
     action, wanted = os.environ.pop("STEP").split()
     folder, count = args[args.index("--output-dir") + 1], 0
+    installing = threading.Lock()
 
     def step(name: str, *, grows: bool = False) -> None:
         nonlocal count
@@ -34,7 +35,8 @@ def main(script: str, *args: str) -> None:
         grows = name in ("os.mkdir", "os.rename") or (name == "open" and values[2] & os.O_CREAT)
         changes = (grows or name == "os.remove") and str(values[0]).startswith(folder)
         if changes or name in ("http.client.send", "socket.connect", "fcntl.flock"):
-            sys.setprofile(profile)  # of this thread; from the start it would slow the imports
+            with installing:  # two threads may not do so at once
+                sys.setprofile(profile)  # of this thread; from the start it would slow the imports
             step(name, grows=bool(grows))
 
     def profile(_frame: object, event: str, called: Any) -> None:
