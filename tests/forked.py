@@ -4,8 +4,6 @@ Hundreds of tests would spend two thirds of their time on loading modules. Pipes
 exit code of a fork of multiprocessing's fork server are its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gc

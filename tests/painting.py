@@ -1,7 +1,5 @@
 """Paints the sandbox's pictures: landscapes in the sizes that Midjourney's have, quick to make."""
 
-from __future__ import annotations
-
 import functools
 import io
 import math

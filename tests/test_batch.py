@@ -1,7 +1,5 @@
 """Many prompts in one run: a line for each, a total that adds up, and when a run stops buying."""
 
-from __future__ import annotations
-
 import json
 import sys
 import uuid

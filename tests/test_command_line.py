@@ -1,7 +1,5 @@
 """Flags, help and its examples; wrong usage; no `requests`; how and where scripts are started."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Pictures are saved whole or not at all, once, and never bought again for a failed download."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

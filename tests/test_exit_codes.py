@@ -1,7 +1,5 @@
 """The exit code says what to do next, and the error object says it in words."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

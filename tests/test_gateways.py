@@ -1,7 +1,5 @@
 """The scripts through real gateways: nginx over http and TLS, squid, a SOCKS server."""
 
-from __future__ import annotations
-
 import contextlib
 import getpass
 import os

@@ -1,7 +1,5 @@
 """What it costs is known before anything is sent; nothing is bought that was not approved."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 from typing import Any

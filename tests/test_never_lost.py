@@ -1,7 +1,5 @@
 """No job that was paid for is lost, wherever a run ends and whatever becomes of its folder."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

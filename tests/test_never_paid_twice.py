@@ -1,7 +1,5 @@
 """The same command again buys nothing twice: after any end, next to other runs, in an outage."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import signal

@@ -1,7 +1,5 @@
 """What is printed and recorded of a job, on which stream, and what its folder is called."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What a prompts file may look like, and what is no prompts file and refused as a whole."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A picture on disk as a reference: our own is sent as its URL, any other path is refused."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Small conditions on which a promise rests, each once found by turning it."""
 
-from __future__ import annotations
-
 import json
 import threading
 from datetime import datetime, timedelta, timezone

@@ -1,7 +1,5 @@
 """Signals in every phase: an object for each prompt, no half files; the same command goes on."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -3,8 +3,6 @@
 `Running.end` looks for the key in stdout and stderr of every run of the suite.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """When a job is polled, what ends a wait, and what is said at its end."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 

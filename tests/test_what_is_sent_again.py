@@ -1,7 +1,5 @@
 """What is sent again, counted at the server: a submit only if it did not arrive, or after 429."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import zlib

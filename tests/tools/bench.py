@@ -9,8 +9,6 @@ minutes; --tiny only shows that a row runs. The exit code says nothing about the
 machine is not a fault. Needs Linux or macOS.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

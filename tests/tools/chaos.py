@@ -9,8 +9,6 @@ commands run until nothing changes, and jobs, records and output are reconciled.
 with their seed, then figures; exit code 1 on a violation. `--seconds 0 --seed N` repeats one.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import itertools

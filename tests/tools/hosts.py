@@ -12,8 +12,6 @@ it has. No model, no login, no key: a proxy that does not exist keeps the hosts 
 Needs npm, git, bash, unzip, 3 GB of space, four to seven minutes. Exit code 1 if a row is not "ok".
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -10,8 +10,6 @@ same commit gives the same bytes. All files are dated by the commit: if a releas
 the one before, Python would run that one's bytecode after an update.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

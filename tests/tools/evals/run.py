@@ -24,8 +24,6 @@ files      glob: how many files there must be
 answer     regular expressions, each found in the agent's answer
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json
