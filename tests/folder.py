@@ -32,6 +32,7 @@ def start(
     words += ("--output-dir", str(folder)) if folder else ()
     words = (prompts if isinstance(prompts, str) else "--prompts-file=-", *words)
     words = (*((STEPS,) if step else ()), str(SCRIPTS / script), *words)
+    assert all(name.isupper() or name.endswith("_proxy") for name in options), options
     text = "" if isinstance(prompts, str) else "\n".join(prompts)
     return Running(*words, sandbox=sandbox, stdin=text, env={"STEP": step, **options}, **where)
 

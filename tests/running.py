@@ -26,6 +26,7 @@ from sandbox import Sandbox, padded
 SMALL = encoded(paint("small --ar 4:1", "0", 1).resize((160, 40)).quantize(16))
 NEVER = 1e6  # seconds: a job ends when the test says so
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+_reserved: list[socket.socket] = []  # bound: Linux gives their ports to nobody who asks for any
 NEEDED = ("PATH", "SYSTEMROOT", "COMSPEC", "PATHEXT", "TEMP", "TMP")  # most of them by Windows
 
 
@@ -176,9 +177,14 @@ def wait_until(sandbox: Sandbox, happened: Callable[[], bool]) -> None:
 
 def free_ports(count: int) -> list[str]:
     """Return loopback ports on which nothing listens."""
-    with contextlib.ExitStack() as stack:  # all are open at once, or the same might come twice
-        opened = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [str(server.getsockname()[1]) for server in opened]
+    for _ in range(count):
+        _reserved.append(socket.socket())
+        _reserved[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _reserved[-1].bind(("127.0.0.1", 0))
+    ports = [str(one.getsockname()[1]) for one in _reserved[-count:]]
+    while _reserved and sys.platform != "linux":
+        _reserved.pop().close()
+    return ports
 
 
 @contextlib.contextmanager

@@ -48,6 +48,7 @@ def test_a_line_comes_as_its_job_ends(sandbox: Sandbox, tmp_path: Path) -> None:
         for index in (1, 2, 0):
             sandbox.finish(by_prompt[f"cat {index}"])
             running.wait_for(f'"index": {index}', on="stdout")
+            wait_until(sandbox, (tmp_path / "gallery.html").is_file)
         assert [body["index"] for body in running.end().objects[:-1]] == [1, 2, 0]
 
 
@@ -81,11 +82,14 @@ def test_no_more_jobs_than_concurrency_are_unfinished_at_once(sandbox: Sandbox) 
         unfinished.append(sum(status not in ("completed", "failed") for status in seen))
         return uuid.uuid4()
 
-    sandbox.new_id, sandbox.service_time = new_id, 0.3
-    kinds = ("cat", "fox fails-later", "owl", "bee no-images")
-    prompts = [f"{number} {kinds[number % 4]}" for number in range(12)]
-    result = generate(sandbox, None, prompts, "--concurrency", "3", "--max-wait", "1")
-    assert len(lines(result)) == len(unfinished) == 12
+    sandbox.new_id, sandbox.service_time = new_id, NEVER
+    prompts = [f"{number} {('cat', 'fox fails-later')[number % 2]}" for number in range(12)]
+    with start(sandbox, None, prompts, "--concurrency", "3") as running:
+        for number in range(9):
+            sandbox.wait_for("submit", number + 3)
+            sandbox.finish(list(sandbox.jobs)[number])
+        sandbox.service_time = 0
+        assert len(lines(running.end())) == len(unfinished) == 12
     assert max(unfinished) == 2, "and the one that is being made"
 
 
@@ -166,10 +170,10 @@ def test_no_submit_begins_after(why: str, sandbox: Sandbox, tmp_path: Path) -> N
 
 def test_three_submits_without_a_connection_are_enough(sandbox: Sandbox, tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
-    flags = ("--concurrency", "2", "--max-wait", "0.2")
+    flags = ("--concurrency", "2", "--verbose")
     result = generate(sandbox, tmp_path, CATS * 2, *flags, LEGNEXT_BASE_URL=nobody)
     assert set(types(result)) == {"network_error", "not_submitted"}
-    assert types(result).count("network_error") <= 4, "three, and a neighbour's"
+    assert result.stderr.count("POST") == 3
     assert (result.code, total(result)["not_submitted"]) == (1, 10)
     assert (generate(sandbox, tmp_path, CATS * 2, *flags).code, sandbox.posts) == (0, 10)
 

@@ -170,24 +170,23 @@ def test_an_unknown_status_and_an_error_object_with_code_0_mean_not_finished(
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("status", "body", "valid", "codes"),
+    ("status", "body", "valid", "code"),
     [
-        (401, {"code": 401, **SAID}, False, {3}),
-        (200, {"code": 401, **SAID, "data": None}, False, {3}),
-        (200, {"code": 404, **SAID, "data": None}, None, {2}),
-        (200, {"code": 10000, **SAID}, None, {1}),
-        (503, SAID, None, {1}),
-        *((s, SAID, None, {1, 2}) for s in (302, 303, 400, 402, 403, 404, 405)),
+        (401, {"code": 401, **SAID}, False, 3),
+        (200, {"code": 401, **SAID, "data": None}, False, 3),
+        (200, {"code": 404, **SAID, "data": None}, None, 2),
+        (200, {"code": 10000, **SAID}, None, 1),
+        *((s, SAID, None, 1) for s in (405, 503)),
+        *((s, SAID, None, 2) for s in (302, 303, 400, 402, 403, 404)),
     ],
 )
 def test_only_a_401_makes_a_key_invalid(
-    sandbox: Sandbox, status: int, body: object, valid: bool | None, codes: set[int]
+    sandbox: Sandbox, status: int, body: object, valid: bool | None, code: int
 ) -> None:
     sandbox.faults.append(Fault("balance", status=status, body=body, times=None))
     result = run("verify_api_key.py", sandbox=sandbox)
-    check(result, result.code)
+    check(result, code)
     assert (set(result.only), result.only["valid"]) == ({"valid", "error"}, valid)
-    assert result.code in codes
 
 
 def test_a_good_key_prints_the_account(sandbox: Sandbox) -> None:

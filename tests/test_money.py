@@ -172,7 +172,8 @@ def test_two_runs_keep_to_one_daily_limit_and_a_submit_that_is_out_counts(
         with start(sandbox, tmp_path, "d", step="count 0", **{DAILY: limit}) as second:
             wait_until(sandbox, lambda: waits_or_ended(second))
             sandbox.release()
-            assert {first.end().code, second.end().code} == {0, 4}
+            codes = first.end().code, second.end().code
+    assert codes == (0, 4) or (codes == (4, 0) and len(prompts) > 1)
     assert sandbox.posts == len(prompts)
 
 

@@ -41,7 +41,7 @@ SECOND = Fault("image", action="stall", skip=1, times=None)
 PHASES: dict[str, tuple[Fault, Route, int, bool]] = {  # what it begins with; whether there is a job
     "before the submit": (Fault("balance", action="stall"), "balance", 1, False),
     "before the next try": (Fault("submit", status=429, headers=LATER), "submit", 1, False),
-    "between two status checks": (Fault("other"), "job", 2, True),
+    "between two status checks": (Fault("other"), "job", 1, True),
     "in a status check": (Fault("job", action="stall"), "job", 1, True),
     "in a download": (Fault("image", action="stall", times=None), "image", 1, True),
     "in half a picture": (HALF, "image", 1, True),
@@ -53,9 +53,11 @@ PHASES: dict[str, tuple[Fault, Route, int, bool]] = {  # what it begins with; wh
 def test_a_stopped_run_reports_its_job(phase: str, sandbox: Sandbox, tmp_path: Path) -> None:
     fault, route, count, is_bought = PHASES[phase]
     sandbox.faults, sandbox.service_time = [fault], 0 if route == "image" else NEVER
-    with start(sandbox, tmp_path, "a cat") as running:
+    with start(sandbox, tmp_path, "a cat", "--interval", "100") as running:
         sandbox.wait_for(route, count)
-        wait_until(sandbox, lambda: fault is not SECOND or any(tmp_path.glob("*/*.png")))
+        ready = {"between two status checks": lambda: "staged" in running.wait_for("")}
+        ready["in the second picture"] = lambda: any(tmp_path.glob("*/*.png"))
+        wait_until(sandbox, ready.get(phase, lambda: True))
         body = stopped(running).only
     assert body["error"]["type"] == "interrupted"
     assert body.get("job_id", "") == next(iter(sandbox.jobs), "")
@@ -133,8 +135,8 @@ def test_stopped_behind_another_run_nothing_is_bought(sandbox: Sandbox, tmp_path
     sandbox.faults = [Fault("submit", action="stall")]
     with start(sandbox, tmp_path, "a cat", script="imagine.py") as first:
         sandbox.wait_for("submit")
-        with start(sandbox, tmp_path, "a dog", script="imagine.py") as second:
-            sandbox.wait_for("balance", 2)
+        with start(sandbox, tmp_path, "a dog", script="imagine.py", step="count 0") as second:
+            second.wait_for("fcntl.flock")
             result = stopped(second)
         assert (result.error["type"], "job_id" in result.only) == ("interrupted", False)
         sandbox.release()
