@@ -24,6 +24,7 @@ from painting import encoded, paint
 from sandbox import Sandbox, padded
 
 SMALL = encoded(paint("small --ar 4:1", "0", 1).resize((160, 40)).quantize(16))
+JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 NEVER = 1e6  # seconds: a job ends when the test says so
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 _reserved: list[socket.socket] = []  # bound: Linux gives their ports to nobody who asks for any

@@ -46,7 +46,7 @@ from urllib.parse import quote, unquote
 from painting import parameter, picture
 
 INF = float("inf")
-KEY = "sandbox-key-0123456789abcdef"
+KEY = "sandbox-key/0123456789+abcdef"
 COSTS = {"--turbo": 160, "--hd": 120}  # points; any other job costs 80
 MAX_PROMPT = 8192  # characters
 RATIO = r"[1-9]\d{0,3}:[1-9]\d{0,3}"

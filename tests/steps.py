@@ -1,8 +1,9 @@
 """Starts a script that acts at one of its steps: `STEP="KILL 12" steps.py SCRIPT ARGS...`.
 
 KILL, TERM, STOP: that signal comes just before step 12. full: from step 12 on the disk is full.
-nolock: the file system has no flock. count: nothing happens. A step changes --output-dir or uses a
-socket. Audit and profile hooks see it, nothing is patched. Each step is a line on stderr.
+nolock, nonet: there is no flock, or no connection is allowed. count: nothing happens. A step
+changes --output-dir or uses a socket. Audit and profile hooks see it, nothing is patched. Each step
+is a line on stderr.
 """
 
 import errno
@@ -30,6 +31,8 @@ def main(script: str, *args: str) -> None:
             raise OSError(errno.ENOSPC, "full")
         if action == "nolock" and name == "fcntl.flock":
             raise OSError(errno.ENOLCK, "no locks")
+        if action == "nonet" and name == "socket.connect":
+            raise PermissionError(errno.EPERM, "no network")
 
     def audit(name: str, values: tuple[Any, ...]) -> None:
         grows = name in ("os.mkdir", "os.rename") or (name == "open" and values[2] & os.O_CREAT)

@@ -104,9 +104,7 @@ def test_a_job_that_timed_out_keeps_its_slot(sandbox: Sandbox, tmp_path: Path) -
     assert (generate(sandbox, tmp_path, CATS, *flags).code, sandbox.posts) == (0, 5)
 
 
-def test_a_stuck_job_hides_neither_what_is_finished_nor_what_is_unknown(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_a_stuck_job_hides_no_result_and_no_unknown(sandbox: Sandbox, tmp_path: Path) -> None:
     flags = ("--max-wait", "0.3", "--concurrency", "1")
     generate(sandbox, tmp_path, ["finished"], *flags)
     sandbox.service_time = NEVER

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from running import SCRIPTS, run
+from running import JOB_ID, SCRIPTS, run
 from sandbox import Sandbox
 
-JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 SECRET = "sk-0123456789"  # noqa: S105 - stands for a key that was typed where none belongs
 EVERY = "--help --version --quiet --verbose"
 BUYING = f"{EVERY} --output-dir --again --budget --dry-run --no-check"
@@ -131,6 +130,12 @@ def test_wrong_usage_is_refused(words: str) -> None:
     usage("generate_and_wait.py", *words.split())
 
 
+@pytest.mark.parametrize("job_id", ["../x", "/x", "a b", "x" * 129])
+def test_what_is_no_job_id_is_refused(sandbox: Sandbox, job_id: str) -> None:
+    assert "job id" in usage("get_task.py", job_id, url=sandbox.url)[0]
+    assert not sandbox.requests
+
+
 def test_the_name_of_a_file_is_no_prompt(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text("a cat", encoding="utf-8")
@@ -148,7 +153,8 @@ def test_without_requests_help_and_dry_runs_work(script: str, tmp_path: Path) ->
     assert start([sys.executable, str(SCRIPTS / script), "--help"], env, tmp_path)
     if "--dry-run" in flags:
         body = run(script, *words, "--dry-run", env=env).only
-        assert body.pop("request")["json"] == {"text": "a cat"}
+        request = {"method": "POST", "url": "https://api.legnext.ai/api/v1/diffusion"}
+        assert body.pop("request") == {**request, "json": {"text": "a cat"}}
         planned = {"dry_run": True, "prompt": "a cat", "would": "submit", "price_usd": 0.08}
         assert body == planned
 

@@ -9,10 +9,9 @@ import pytest
 from folder import generate, start
 from legnext.download import FORMATS
 from legnext.parameters import PICTURE_SUFFIXES
-from running import SMALL, Result, made, run, words_of
+from running import JOB_ID, SMALL, Result, made, run, words_of
 from sandbox import Fault, Sandbox
 
-JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 PICTURES = {"grid.png", "1.png", "2.png", "3.png", "4.png"}
 ENDS = {"jpg": b"\xff\xd8\xff\xe0" + bytes(9) + b"\xff\xd9", "webp": b"RIFF\x04\0\0\0WEBP"}
 ENDS |= {"gif": b"GIF89a" + bytes(9), "avif": b"\0\0\0\x1cftypavif" + bytes(9), "png": SMALL}
@@ -43,7 +42,9 @@ def completed(sandbox: Sandbox, job_id: str, urls: list[str]) -> dict[str, Any]:
 
 
 def resume(sandbox: Sandbox, body: dict[str, Any]) -> Result:
+    """Run the command of a result, in a folder of its own, as everything that is run."""
     _python, script, *words = words_of(body["resume"])
+    assert Path(script).is_absolute()
     return run(Path(script).name, *words, sandbox=sandbox)
 
 
@@ -166,17 +167,15 @@ def test_pictures_may_come_after_completed(sandbox: Sandbox, tmp_path: Path) -> 
     sandbox.new_id = lambda: JOB_ID
     none = {**completed(sandbox, JOB_ID, []), "output": {"image_url": "", "image_urls": None}}
     sandbox.faults.append(Fault("job", body=none, times=None))
-    late = generate(sandbox, tmp_path, "a cat", "--max-wait", "0.2")
+    late = generate(sandbox, Path("my cats"), "a cat", "--max-wait", "0.2", cwd=tmp_path)
     assert (late.code, late.error["type"], late.only["status"]) == (6, "no_images", "completed")
     sandbox.faults.clear()
     assert len(resume(sandbox, late.only).only["files"]["images"]) == 4
-    assert sandbox.posts == 1
+    assert (names(only_folder(tmp_path / "my cats")), sandbox.posts) == ({*PICTURES, "job.json"}, 1)
 
 
 @pytest.mark.parametrize("job", ["known", "forgotten", "without URLs"])
-def test_expired_urls_are_replaced_or_asked_for_again(
-    sandbox: Sandbox, tmp_path: Path, job: str
-) -> None:
+def test_expired_urls_are_asked_for_again(sandbox: Sandbox, tmp_path: Path, job: str) -> None:
     sandbox.new_id = lambda: JOB_ID
     sandbox.faults.append(Fault("image", status=403, times=None))
     assert generate(sandbox, tmp_path, "a cat").code == 6

@@ -155,9 +155,7 @@ def test_retry_after_is_reported_in_seconds(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("status", ["retry", "queued"])
-def test_an_unknown_status_and_an_error_object_with_code_0_mean_not_finished(
-    sandbox: Sandbox, status: str
-) -> None:
+def test_an_unknown_status_or_an_error_with_code_0_is_no_end(sandbox: Sandbox, status: str) -> None:
     no_error = {"code": 0, "raw_message": "", "message": "", "detail": None}
     job_id = made(sandbox)
     body = {"job_id": job_id, "status": status, "error": no_error}

@@ -244,9 +244,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"job", report.GALLERY}
 
 
-def test_the_page_of_a_run_has_also_the_job_that_was_not_over(
-    tmp_path: Path, sandbox: Sandbox
-) -> None:
+def test_the_page_of_a_run_has_the_job_that_is_not_over(tmp_path: Path, sandbox: Sandbox) -> None:
     generate(sandbox, tmp_path, ["a cat", "no-images"], "--concurrency", "1", "--max-wait", "0.3")
     assert (tmp_path / report.GALLERY).read_text("utf-8").count("<article") == 2
 

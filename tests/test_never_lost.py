@@ -16,6 +16,7 @@ from folder import (
     intents,
     posix,
     records,
+    rewrite,
     start,
     total,
     waits_or_ended,
@@ -247,9 +248,7 @@ def test_a_submit_that_was_edited_by_hand_is_damaged(
 
 
 @pytest.mark.parametrize("words", ["submit", f"submit {NONCE}", f"submit-{NONCE}.json"])
-def test_a_prompt_or_a_name_may_begin_with_submit(
-    sandbox: Sandbox, tmp_path: Path, words: str
-) -> None:
+def test_a_prompt_may_begin_with_submit(sandbox: Sandbox, tmp_path: Path, words: str) -> None:
     lines = [{"prompt": words}, {"prompt": "a cat", "name": words}]
     for _ in range(2):
         result = generate(sandbox, tmp_path, [json.dumps(line) for line in lines])
@@ -276,9 +275,7 @@ def leave_intent(sandbox: Sandbox, folder: Path, tail: str) -> Path:
     return path
 
 
-def test_a_submit_with_an_id_but_no_record_becomes_a_record(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_a_submit_with_an_id_and_no_record_becomes_one(sandbox: Sandbox, tmp_path: Path) -> None:
     """Also if the next command wants another prompt, and its own submit is refused."""
     job_id = made(sandbox, "a cat")
     intent = leave_intent(sandbox, tmp_path, f"{job_id}\n").read_text().split("\n")[0]
@@ -291,9 +288,7 @@ def test_a_submit_with_an_id_but_no_record_becomes_a_record(
 
 
 @pytest.mark.parametrize("tail", ["", ID[:20], ID, "no id\n", "\n", "-x\n"])
-def test_half_an_id_is_no_id_and_the_outcome_is_unknown(
-    sandbox: Sandbox, tmp_path: Path, tail: str
-) -> None:
+def test_half_an_id_leaves_the_outcome_unknown(sandbox: Sandbox, tmp_path: Path, tail: str) -> None:
     path = leave_intent(sandbox, tmp_path, tail)
     content = path.read_bytes()
     result = generate(sandbox, tmp_path, "a cat")
@@ -301,10 +296,15 @@ def test_half_an_id_is_no_id_and_the_outcome_is_unknown(
     assert str(path) in result.error["hint"]
 
 
+def test_a_known_id_of_another_host_is_no_new_job(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.new_id = lambda: ID
+    imagine(sandbox, tmp_path, "a cat")
+    rewrite(tmp_path, host="api.legnext.ai")
+    assert imagine(sandbox, tmp_path, "a dog").error["type"] == "submission_unknown"
+
+
 @pytest.mark.parametrize("is_deleted", [False, True])
-def test_an_id_that_is_known_already_is_no_new_job(
-    sandbox: Sandbox, tmp_path: Path, is_deleted: bool
-) -> None:
+def test_a_known_id_is_no_new_job(sandbox: Sandbox, tmp_path: Path, is_deleted: bool) -> None:
     """Also if the folder of that job was deleted while the run went on."""
     sandbox.new_id = lambda: ID
     sandbox.faults.append(Fault("submit", action="stall", skip=1))

@@ -151,9 +151,7 @@ def test_an_outage_costs_each_of_several_runs_at_most_one_submit(
 # --- The same prompt
 
 
-def test_the_same_prompt_n_times_claims_n_records_whatever_its_blanks(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_the_same_prompt_n_times_claims_n_records(sandbox: Sandbox, tmp_path: Path) -> None:
     first = generate(sandbox, tmp_path, ["a cat", " a   cat", "a\tcat "])
     assert len(set(ids(first))) == sandbox.posts == 3
     again = generate(sandbox, tmp_path, ["a cat"] * 4)
@@ -161,9 +159,7 @@ def test_the_same_prompt_n_times_claims_n_records_whatever_its_blanks(
     assert total(again)["earlier"] == 3
 
 
-def test_again_buys_each_time_but_not_past_an_unknown_outcome(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_again_buys_each_time_until_one_is_unknown(sandbox: Sandbox, tmp_path: Path) -> None:
     jobs = {generate(sandbox, tmp_path, "a cat", "--again").only["job_id"] for _ in range(3)}
     sandbox.faults.append(Fault("submit", action="close"))
     codes = [generate(sandbox, tmp_path, "a cat", "--again").code for _ in range(2)]
@@ -172,9 +168,7 @@ def test_again_buys_each_time_but_not_past_an_unknown_outcome(
     assert (result.code, result.only["job_id"] in jobs, sandbox.posts) == (0, True, 4)
 
 
-def test_retry_failed_buys_after_each_failure_but_looks_once_more_before(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_retry_failed_looks_once_more_before_it_buys(sandbox: Sandbox, tmp_path: Path) -> None:
     for posts in (1, 2, 3):
         assert generate(sandbox, tmp_path, "fails-later", "--retry-failed").code == 5
         assert generate(sandbox, tmp_path, "fails-later").code == 5
@@ -185,9 +179,7 @@ def test_retry_failed_buys_after_each_failure_but_looks_once_more_before(
     assert (result.code, result.only["status"], sandbox.posts) == (0, "completed", 3)
 
 
-def test_retry_failed_buys_the_prompt_with_the_present_url_of_a_picture(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_retry_failed_sends_the_present_url_of_a_picture(sandbox: Sandbox, tmp_path: Path) -> None:
     """Not the one on record, whose URL may have expired."""
     cat = Path(generate(sandbox, tmp_path, "a cat").only["files"]["dir"])
     prompt = f"fails-later --sref {cat / '1.png'}"
@@ -257,9 +249,7 @@ def test_clocks_do_not_matter(sandbox: Sandbox, tmp_path: Path, moment: object) 
 
 
 @posix
-def test_a_file_system_without_locks_is_said_once_and_the_run_goes_on(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_a_file_system_without_locks_is_said_once(sandbox: Sandbox, tmp_path: Path) -> None:
     result = generate(sandbox, tmp_path, ["a cat", "a dog"], step="nolock 0")
     said = [line for line in result.stderr.splitlines() if "lock" in line and "step" not in line]
     assert (result.code, len(said), bought(sandbox)) == (0, 1, ["a cat", "a dog"])

@@ -97,9 +97,11 @@ def test_a_terminal_may_have_a_live_line(term: str, live: bool, sandbox: Sandbox
 def test_the_id_is_on_stderr_as_soon_as_it_is_known(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.service_time = NEVER
     generate(sandbox, tmp_path, CAT, "--max-wait", "0")  # so also that of a job on record
+    sandbox.faults.append(Fault("job", action="stall"))
     with start(sandbox, tmp_path, CAT) as running:
         running.wait_for("\n")
         sandbox.finish()
+        sandbox.release()
         lines = running.end().stderr.splitlines()
     about = [line for line in lines if line.startswith(f"job {next(iter(sandbox.jobs))} ")]
     assert about[0] == lines[0]
@@ -109,6 +111,8 @@ def test_the_id_is_on_stderr_as_soon_as_it_is_known(sandbox: Sandbox, tmp_path: 
 def test_quiet_says_the_id_alone_and_verbose_each_exchange(sandbox: Sandbox) -> None:
     quiet = generate(sandbox, None, CAT, "--quiet")
     assert re.fullmatch(rf"job {quiet.only['job_id']}\b.*\n", quiet.stderr)
+    failed = generate(sandbox, None, "fails-later", "--quiet")
+    assert (failed.code, failed.stderr.count("\n")) == (5, 1)
     sandbox.requests.clear()
     verbose = generate(sandbox, None, CAT, "--verbose")  # `Running` asserts that it has no key
     for request in sandbox.requests:

@@ -48,9 +48,7 @@ def test_a_url_that_may_have_expired_is_warned_of(sandbox: Sandbox, cat: Path) -
     assert "7 days" in " ".join(planned(sandbox, f"a dog --sref {cat / '2.png'}").only["warnings"])
 
 
-def test_the_same_command_is_known_also_when_the_picture_is_gone(
-    sandbox: Sandbox, cat: Path
-) -> None:
+def test_a_command_is_known_also_when_its_picture_is_gone(sandbox: Sandbox, cat: Path) -> None:
     typed, picture = "a dog --sref 2.png", cat / "2.png"
     url = url_of(picture)
     first = imagine(sandbox, cat.parent, typed, cwd=cat).only

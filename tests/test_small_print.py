@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from folder import generate, imagine, rewrite
+from folder import generate, imagine, posix, rewrite
+from legnext import api, cli, download, plan, report
 from legnext import records as record_files
-from legnext.api import with_retry
 from legnext.errors import Failure
-from legnext.store import Store, merge
+from legnext.store import LOCK_SECONDS, Store, merge
 from legnext.submit import Buyer, submit
 from legnext.task import Task
+from running import JOB_ID
 from sandbox import Fault, Sandbox
 
-JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 LIMIT = {"LEGNEXT_MAX_USD": "0.08"}
 
 
@@ -51,7 +51,7 @@ def test_a_request_is_tried_four_times_but_a_429_until_time_is_up(code: int, tri
         raise Failure("server_error", "x", code=code, transient=True)
 
     with pytest.raises(Failure):
-        with_retry(call, 1e6, Stop())
+        api.with_retry(call, 1e6, Stop())
     assert len(calls) == tries
 
 
@@ -73,13 +73,40 @@ def test_a_dry_run_knows_a_retry_of_unknown_outcome(sandbox: Sandbox, tmp_path: 
     assert (plan.only["would"], plan.code) == ("ask", 0)
 
 
-def test_retry_failed_buys_nothing_if_it_cannot_look_first(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_retry_failed_buys_nothing_if_it_cannot_look(sandbox: Sandbox, tmp_path: Path) -> None:
     assert generate(sandbox, tmp_path, "fails-later").code == 5
     sandbox.faults = [Fault("job", status=402, body={"message": "x"}, times=None)]
     generate(sandbox, tmp_path, "fails-later", "--retry-failed", "--max-wait", "0.5")
     assert sandbox.posts == 1
+
+
+def test_the_numbers_of_the_pages_are_those_of_the_code() -> None:
+    assert (api.SUBMIT_SECONDS, api.BALANCE_SECONDS, cli.SUBMIT_GRACE_SECONDS) == (90, 5, 5)
+    assert (report.LINE_SECONDS, plan.EXPIRY_SECONDS / 86_400) == (30, 7)
+    assert (download.MAX_IMAGE_BYTES, download.TAIL_BYTES) == (100e6, 65536)
+    given = [(1, None), (2, None), (3, None), (9, None), (1, 7.0), (1, 99.0)]
+    assert [api.backoff_delay(*each) for each in given] == [1, 2, 4, 30, 7, 30]
+    assert api.backoff_delay(3, jitter=1) == 2
+    assert LOCK_SECONDS > api.SUBMIT_SECONDS, "who waits for the lock waits for a submit"
+
+
+def test_a_submit_that_was_given_up_does_not_leave_later() -> None:
+    body = api.RequestBody(b"{}")
+    body.is_cancelled = True
+    with pytest.raises(TimeoutError):
+        body.read()
+
+
+@pytest.mark.parametrize("prompt", ["a cat\a", "cat " * 2100])
+def test_no_check_leaves_the_rules_of_characters_and_length(sandbox: Sandbox, prompt: str) -> None:
+    result = imagine(sandbox, None, prompt, "--no-check")
+    assert (result.code, result.error["type"], sandbox.requests) == (2, "invalid_prompt", [])
+
+
+@posix
+def test_a_forbidden_connection_is_a_setup_error(sandbox: Sandbox, tmp_path: Path) -> None:
+    result = generate(sandbox, tmp_path, "a cat", step="nonet 0")
+    assert (result.code, result.error["type"]) == (2, "setup_error")
 
 
 def test_what_the_api_does_not_know_is_kept() -> None:
@@ -114,9 +141,7 @@ def test_a_folder_that_gets_its_record_later_is_read_then(tmp_path: Path) -> Non
     assert "job-1" in store.records
 
 
-def test_an_unknown_outcome_at_another_host_does_not_count(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_unknown_outcomes_at_another_host_do_not_count(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.faults = [Fault("submit", action="close")]
     assert imagine(sandbox, tmp_path, "a cat").code == 7
     (path,) = tmp_path.glob("submit-*.json")

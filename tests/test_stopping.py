@@ -104,9 +104,7 @@ def test_a_submit_that_is_answered_in_time_has_its_id(sandbox: Sandbox, tmp_path
     goes_on(sandbox, tmp_path)
 
 
-def test_stopped_before_the_submit_has_a_connection_nothing_is_unknown(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+def test_stopped_before_a_connection_nothing_is_unknown(sandbox: Sandbox, tmp_path: Path) -> None:
     with silent_url() as url:
         env = {"LEGNEXT_API_KEY": "k" * 20, "LEGNEXT_BASE_URL": url}
         with start(sandbox, tmp_path, "a cat", "--verbose", **env) as running:

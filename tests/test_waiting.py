@@ -40,6 +40,12 @@ def test_there_is_a_last_poll_when_the_time_is_up(sandbox: Sandbox) -> None:
     assert (result.code, result.only["status"], sandbox.count("job")) == (0, "completed", 2)
 
 
+def test_the_first_poll_is_after_the_initial_wait(sandbox: Sandbox) -> None:
+    assert generate(sandbox, None, "a cat", "--initial-wait", "0.5").code == 0
+    submit, poll = (r.at for r in sandbox.requests if r.route in ("submit", "job"))
+    assert poll - submit > 0.5
+
+
 def test_a_wait_that_is_over_says_how_to_go_on(slow: Sandbox, tmp_path: Path) -> None:
     result = generate(slow, tmp_path, "a cat", "--max-wait", "0.3")
     assert (result.code, result.error["type"]) == (6, "timeout")

@@ -11,10 +11,9 @@ import pytest
 
 from folder import QUICK, generate, imagine, intents, lines, records, total
 from legnext.api import may_have_created_job
-from running import Running, free_ports, made, run
+from running import JOB_ID, Running, free_ports, made, run
 from sandbox import FAILURE, KEY, Fault, Route, Sandbox
 
-JOB_ID = "89fc70ee-0357-4dab-98e7-d3383e2efd1b"
 JOB = {"job_id": JOB_ID, "status": "pending"}
 TEXT = json.dumps(JOB)
 HTML = "<html><h1>Sorry</h1>nginx"
@@ -65,6 +64,7 @@ WITH_AN_ID: dict[str, dict[str, Any]] = {
     "cut by the connection": {"body": TEXT + " " * len(TEXT), "action": "truncate"},
     "half a chunk": {"body": f"1000\r\n{TEXT * 2}", "headers": CHUNKED, "action": "truncate"},
     "no last chunk": {"body": CHUNK + " " * len(CHUNK), "headers": CHUNKED, "action": "truncate"},
+    "no JSON number": {"body": TEXT[:-1] + ', "meta": {"usage": {"consume": NaN}}}'},
     "a comma too many": {"body": TEXT[:-1] + ",}"},
     "Latin-1": {"body": TEXT[:-1].encode() + b', "message": "caf\xe9"}'},
     "gzip": {"body": gzip.compress(TEXT.encode()), "headers": {"Content-Encoding": "gzip"}},
