@@ -61,9 +61,7 @@ MIXED = {
 
 
 @pytest.mark.parametrize("code", MIXED)
-def test_the_exit_code_is_7_then_6_then_the_first_failure(
-    sandbox: Sandbox, tmp_path: Path, code: int
-) -> None:
+def test_7_goes_before_6_and_6_before_the_rest(sandbox: Sandbox, tmp_path: Path, code: int) -> None:
     flags = ("--no-check", "--max-wait", "0.3")
     generate(sandbox, tmp_path, MIXED[code][:-1], *flags)  # so the last one is submitted last
     sandbox.faults = [Fault("submit", action="close", after_effect=True, match="lost")]

@@ -14,7 +14,7 @@ from sandbox import Fault, Sandbox
 
 PICTURES = {"grid.png", "1.png", "2.png", "3.png", "4.png"}
 ENDS = {"jpg": b"\xff\xd8\xff\xe0" + bytes(9) + b"\xff\xd9", "webp": b"RIFF\x04\0\0\0WEBP"}
-ENDS |= {"gif": b"GIF89a" + bytes(9), "avif": b"\0\0\0\x1cftypavif" + bytes(9), "png": SMALL}
+ENDS |= {"avif": b"\0\0\0\x1cftypavif" + bytes(9), "png": SMALL}
 CHUNKS = {"body": b"%x\r\n%s" % (len(SMALL), SMALL), "headers": {"Transfer-Encoding": "chunked"}}
 NOT_WHOLE: dict[str, dict[str, Any]] = {
     **{action: {"action": action} for action in ("truncate", "cut", "reset", "close")},

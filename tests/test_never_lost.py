@@ -237,9 +237,7 @@ BY_HAND = [
 
 
 @pytest.mark.parametrize("line", BY_HAND)
-def test_a_submit_that_was_edited_by_hand_is_damaged(
-    sandbox: Sandbox, tmp_path: Path, line: str
-) -> None:
+def test_an_edited_submit_is_damaged(sandbox: Sandbox, tmp_path: Path, line: str) -> None:
     path = tmp_path / f"submit-{NONCE}.json"
     path.write_text(line + "\n")
     result = generate(sandbox, tmp_path, "a cat")

@@ -225,6 +225,18 @@ def test_exit_7_lasts_until_the_file_that_it_names_is_deleted(
     assert (imagine(sandbox, tmp_path, "a cat").code, sandbox.posts) == (0, 2)
 
 
+@pytest.mark.parametrize("words", [(), ("--again",), ("--retry-failed",)])
+def test_no_hint_repeats_what_buys_again(sandbox: Sandbox, tmp_path: Path, words: Any) -> None:
+    """Without a folder, or with such a flag, the same command buys again what it has bought."""
+    sandbox.faults, sandbox.service_time = [Fault("submit", action="close", skip=1)], NEVER
+    flags = (*words, "--concurrency", "2", "--max-wait", "0.3")
+    result = generate(sandbox, tmp_path if words else None, ["a", "b", "c"], *flags)
+    said = "without --retry-failed" if "--retry-failed" in words else "only the prompts that have"
+    hints = [body["error"]["hint"] for body in lines(result)]
+    assert [hint for hint in hints if "same command" in hint and said not in hint] == []
+    assert (result.code, said in hints[2]) == (7, True)
+
+
 # --- What is on record
 
 

@@ -70,9 +70,7 @@ MISTAKES = [
 @pytest.mark.parametrize(
     ("right", "wrong"), [(right, each) for right, many in MISTAKES for each in many.split(" | ")]
 )
-def test_a_mistake_that_would_be_billed_is_an_error_that_says_what_to_write(
-    right: str, wrong: str
-) -> None:
+def test_a_mistake_that_would_be_billed_is_an_error_with_the_fix(right: str, wrong: str) -> None:
     assert found(f"an otter {wrong}", "error") == [f"{wrong}: write {right}"]
     assert found(f"an otter {wrong} --c 5", "error") == [f"{wrong}: write {right}"]
 

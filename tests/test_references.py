@@ -34,9 +34,7 @@ def planned(sandbox: Sandbox, prompt: str, cwd: Path | None = None) -> Any:
     "prompt",
     ["a dog --sref {}::2", "a dog --oref {}", "a dog --v 6.1 --cref {}", "{} a dog", "{} {} a cat"],
 )
-def test_a_downloaded_picture_is_sent_as_its_url(
-    prompt: str, name: str, sandbox: Sandbox, cat: Path
-) -> None:
+def test_a_picture_is_sent_as_its_url(prompt: str, name: str, sandbox: Sandbox, cat: Path) -> None:
     body = planned(sandbox, prompt.replace("{}", str(cat / name))).only
     assert body["request"]["json"]["text"] == prompt.replace("{}", url_of(cat / name))
     assert url_of(cat / name) in " ".join(body["warnings"])

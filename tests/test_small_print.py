@@ -120,9 +120,7 @@ def test_a_final_status_is_not_replaced_by_an_earlier_one() -> None:
     assert merge(old, {"job_id": "job-1", "status": "processing"}) == old
 
 
-def test_one_listing_that_missed_a_folder_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_listing_alone_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_record(tmp_path / "a")
     empty: list[Any] = [(set(), [])]
     real = record_files.list_directory

@@ -162,8 +162,6 @@ def read_answer(exchange: Exchange) -> Answer:
         failure = transport.connection_failure(exchange.error, answered=status > 0)
     elif body is None:
         failure = Failure("bad_response", "the answer is not JSON", code=status, transient=True)
-    if failure:
-        failure.message = redact(failure.message)
     return Answer(status, text, body, failure)
 
 

@@ -21,11 +21,10 @@ FORMATS = {  # by extension: the pattern of its first bytes, and a mark that a w
     "png": (rb"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
     "jpg": (rb"\xff\xd8\xff", b"\xff\xd9"),
     "webp": (rb"RIFF....WEBP", b""),
-    "gif": (rb"GIF8[79]a", b""),
     "avif": (rb"....ftypavif", b""),
 }
 OURS = re.compile(rf"(grid|\d\d?)\.({'|'.join(FORMATS)})")
-HEAD_BYTES = 24  # enough for every beginning, and for the size of a PNG
+HEAD_BYTES = 24  # every beginning, and the size of a PNG
 TAIL_BYTES = 65536  # some hosts append bytes after a picture's own end
 MAX_IMAGE_BYTES = 100_000_000
 GAP_SECONDS = 15.0  # between two pieces

@@ -6,7 +6,7 @@ itself failed (5) or a signal came.
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Exit(IntEnum):
@@ -29,7 +29,7 @@ EXIT_CODES = {  # what --help prints
     3: "no usable key: fix LEGNEXT_API_KEY",
     4: "the balance is too low, or a limit is exceeded: ask the user",
     5: "refused or failed: change the prompt",
-    6: "the job exists: the same command again, or `resume`, which buys nothing",
+    6: "the job exists: `resume`, or the same command without --again, buys nothing",
     7: "unknown whether a job was created: show the user both balances, and ask",
     129: "stopped by SIGHUP; with a job_id as 6; if a submit got no answer, as 7",
     130: "stopped by SIGINT, likewise",
@@ -46,7 +46,8 @@ class Kind(NamedTuple):
 
 
 FREE = "Nothing was charged."
-LATER = f"{FREE} Run the same command again later."
+REPEAT = f"{FREE} Run the same command again"
+LATER = f"{REPEAT} later."
 INSTALL = "Start the script with `uv run`, or run `python3 -m pip install requests`."
 SET_KEY = """Set LEGNEXT_API_KEY in the environment, to a key from https://legnext.ai/app/api-keys \
 (never in a command or a chat). A key set in one shell command is gone in the next, and a variable \
@@ -72,8 +73,7 @@ KINDS = {
     "network_error": Kind(Exit.RETRY, f"{LATER} Is LEGNEXT_BASE_URL right, is there a network?"),
     "bad_response": Kind(Exit.RETRY, f"{LATER} A gateway may have answered."),
     "timeout": Kind(Exit.RETRY, LATER, "The job needs more time."),
-    "not_submitted": Kind(Exit.RETRY, f"{FREE} The same command again submits it."),
-    "interrupted": Kind(Exit.RETRY, f"{FREE} Run the same command again."),
+    **dict.fromkeys(("not_submitted", "interrupted"), Kind(Exit.RETRY, f"{REPEAT}.")),
     "usage": Kind(Exit.FIX, "Nothing was sent. --help shows flags and examples."),
     "invalid_prompt": Kind(Exit.FIX, "Nothing was sent. Rewrite the prompt as the message says."),
     "invalid_request": Kind(Exit.FIX, f"{FREE} Change what the message names."),
@@ -116,9 +116,9 @@ class Failure(Exception):  # noqa: N818 - it becomes the error object
         self.hint = hint  # before the table's
         self.transient = transient  # it may pass
 
-    def as_json(self, *hints: str) -> dict[str, object]:
+    def as_json(self, *hints: str) -> dict[str, Any]:
         """Return the error object. `hints` replace the table's."""
-        error: dict[str, object] = {"type": self.type, "code": self.code, "message": self.message}
+        error: dict[str, Any] = {"type": self.type, "code": self.code, "message": self.message}
         error["hint"] = " ".join(filter(None, [self.hint, *(hints or [KINDS[self.type].hint])]))
         return error if self.retry_after is None else {**error, "retry_after": self.retry_after}
 

@@ -31,6 +31,13 @@ class Options(Namespace):
         return self.job_ids == []
 
     @property
+    def repetition(self) -> str:
+        """What buys nothing twice, where a hint says "the same command again"."""
+        if self.is_batch and (self.again or not self.output_dir):
+            return "a command with only the prompts that have no job_id"
+        return f"the same command again{' without --retry-failed' * self.retry_failed}"
+
+    @property
     def is_batch(self) -> bool:
         """Whether there is a total; the objects are short lines if there is a folder."""
         return self.prompts_file is not None or self.lists_all

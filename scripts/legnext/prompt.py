@@ -75,7 +75,7 @@ COLON = r"\\?[:\u2236\uff1axX\u00d7]"  # also seen in its place
 LINK = rf"(?:{known.URL}|\b(?:data|blob|file):\S+)"
 FLAG = re.compile(
     rf"""
-      {LINK}                                          # skipped: `--` may be a part of it
+      {LINK}  # skipped: `--` may be a part of it
     | (?P<apart> (?<!\S) [(\[{{"'`*\u201c\u2018]* )?  # None if glued to the word before it
       (?<![-{DASHES}{JOINER}]) (?=[{JOINER}]*[-{DASHES}])  # the beginning of a run of dashes
       (?P<dashes> [-{DASHES}{JOINER}]+ (?:\s[-{DASHES}])? ) (?P<gap> \s? )  # `—`, `- -`; `-- ar`

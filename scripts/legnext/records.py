@@ -82,13 +82,6 @@ def load_intent(path: Path) -> Intent | None:
         raise damaged(path, error) from None
 
 
-def may_be_directory(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError as error:  # ELOOP: a link that leads to itself
-        return error.errno != errno.ELOOP
-
-
 def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
     """Return (name, inode) of folders that may be jobs', and intents' names. Raises Failure."""
     folders: set[tuple[str, int]] = set()
@@ -98,7 +91,7 @@ def list_directory(directory: Path) -> tuple[set[tuple[str, int]], list[str]]:
             for entry in entries:
                 if INTENT.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     intents.append(entry.name)
-                elif not re.match(r"\.|lost\+found$", entry.name) and may_be_directory(entry):
+                elif not re.match(r"\.|lost\+found$", entry.name) and entry.is_dir():
                     folders.add((entry.name, entry.inode()))
     except OSError as error:
         raise Failure("file_error", f"{directory} cannot be read: {error}") from None

@@ -21,7 +21,8 @@ from legnext.task import Task
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 GALLERY = "gallery.html"
-LINE_SECONDS = 30.0  # without a line on stderr; Gemini CLI allows 5 minutes
+SAME = "the same command again"  # in hints
+LINE_SECONDS = 30.0  # without a line on stderr
 STUCK_SECONDS = 600.0
 STATES = ("completed", "failed", "refused", "unfinished", "unknown", "not_submitted")
 REFUSED = ("invalid_prompt", "invalid_request", "content_rejected", "forbidden", "not_found")
@@ -78,13 +79,15 @@ def describe_failure(task: Task, failure: Failure, code: int, options: Options) 
         body["balance_usd"] = {"before": None, "after": None, **task.balance}
         hints = [balance_hint(task), KINDS["submission_unknown"].hint]
         if task.intent:
-            hints.append(f"If they agree, delete {task.intent} and run the same command again.")
+            hints.append(f"If they agree, delete {task.intent} and run {SAME}.")
     elif task.job_id and (code == Exit.RESUME or failure.type == "interrupted"):
         resume = body["resume"] = resume_command(task.job_id, options)
-        same = "the same command again, or " if options.output_dir and not options.job_ids else ""
+        is_alone = options.job_ids or options.again or not options.output_dir
+        same = "" if is_alone else f"{SAME}, or "
         words = f"Do not submit it again. Continue with {same}{resume}"
         hints = [KINDS[failure.type].hint_with_job, stuck_hint(task), words]
-    return {**body, "error": failure.as_json(*hints)}
+    error = failure.as_json(*hints)
+    return {**body, "error": {**error, "hint": error["hint"].replace(SAME, options.repetition)}}
 
 
 def stuck_hint(task: Task) -> str:

@@ -30,8 +30,8 @@ else:
 BUSY = OSError if sys.platform == "win32" else BlockingIOError  # the lock is held
 LOCK_SECONDS, LOCK_PAUSE = 100.0, 0.05  # a submit takes up to 90 s
 MAX_PASSES = 20
-OURS = ("prompt", "typed", "name", "submitted_at", "nonce", "host")  # the API does not know them
-LONGEST_NAME, SLUG_LENGTH = 60, 40  # of folders: to try, and to make
+OURS = ("prompt", "typed", "name", "submitted_at", "nonce", "host")
+LONGEST_NAME, SLUG_LENGTH = 60, 40  # of folders
 
 
 def prompt_keys(fields: Record) -> set[str]:

@@ -125,6 +125,8 @@ def run_jobs(reporter: Reporter) -> None:
         reporter.tasks.append(task)
     if options.lists_all and store.damaged:
         reporter.print_json({}, store.damaged)
+    for intent in store.unknown if options.lists_all else ():
+        reporter.always_say(f"outcome unknown: {intent.path}")
     run_tasks(reporter.tasks, run)
 
 
@@ -220,7 +222,7 @@ def poll_once(task: Task, run: Run) -> None:
 def refresh_job(task: Task, run: Run) -> None:
     """Poll a job that was over, for fresh URLs or more pictures. Raises Failure.
 
-    The record serves if the API has forgotten the job, or its pictures.
+    The record serves if the API has forgotten the job, or pictures of it.
     """
     known = task.job
     try:
@@ -228,7 +230,7 @@ def refresh_job(task: Task, run: Run) -> None:
     except Failure as failure:
         if failure.type != "not_found":
             raise
-    if known and known.urls and task.job and not task.job.urls:
+    if known and task.job and len(task.job.image_urls) < len(known.image_urls):
         task.set_job(known)
 
 
