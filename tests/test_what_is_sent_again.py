@@ -128,7 +128,7 @@ def test_a_429_that_stays_is_exit_1(sandbox: Sandbox) -> None:
 
 
 TRANSIENT: dict[str, dict[str, Any]] = {
-    **{action: {"action": action} for action in ("reset", "close", "truncate", "stall")},
+    **{action: {"action": action} for action in ("reset", "close", "truncate")},
     **{str(status): {"status": status} for status in (199, 204, 408, 429, 500, 599)},
     **{name: SENT_ONCE[name] for name in ("login page", "deep", "no length", "interim only")},
     "another job": {"body": {**JOB, "status": "completed"}},
@@ -150,7 +150,7 @@ WAITED_OUT: dict[str, dict[str, Any]] = {
 @pytest.mark.long
 @pytest.mark.parametrize("flags", [(), ("--wait", *QUICK[2:], "--max-wait", "60")])
 def test_a_look_up_is_sent_again(sandbox: Sandbox, flags: tuple[str, ...]) -> None:
-    chosen = {**TRANSIENT, **WAITED_OUT} if flags else TRANSIENT
+    chosen = TRANSIENT | (WAITED_OUT if flags else {"no answer for 15 s": {"action": "stall"}})
     faults = {made(sandbox): fault for fault in chosen.values()}
     sandbox.faults += [Fault("job", **fault, match=job_id) for job_id, fault in faults.items()]
     result = run("get_task.py", *faults, *flags, sandbox=sandbox)
@@ -161,7 +161,6 @@ def test_a_look_up_is_sent_again(sandbox: Sandbox, flags: tuple[str, ...]) -> No
 
 def test_a_wait_for_a_job_goes_on_after_two_of_these_in_a_row(sandbox: Sandbox) -> None:
     chosen = {**TRANSIENT, **WAITED_OUT}
-    del chosen["stall"]
     faults = {f"job-{number:02}": fault for number, fault in enumerate(chosen.values())}
     sandbox.new_id = iter(faults).__next__
     sandbox.faults += [Fault("job", **f, match=job_id, times=2) for job_id, f in faults.items()]
