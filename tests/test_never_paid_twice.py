@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from folder import generate, imagine, intents, lines, posix, records, rewrite, start, total
-from running import NEVER, Result, Running
+from running import NEVER, Result, Running, run
 from sandbox import Fault, Sandbox
 
 
@@ -221,6 +221,7 @@ def test_exit_7_lasts_until_the_file_that_it_names_is_deleted(
         assert result.only["balance_usd"] == {"before": 7.28, "after": after}
         assert ("probably paid" in result.error["hint"]) == (charge == "submit")
         assert "job_id" not in result.only
+    assert path.name in run("get_task.py", "--output-dir", str(tmp_path), sandbox=sandbox).stderr
     path.unlink()
     assert (imagine(sandbox, tmp_path, "a cat").code, sandbox.posts) == (0, 2)
 
