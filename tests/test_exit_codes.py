@@ -149,11 +149,6 @@ def test_the_words_of_the_api_are_found_wherever_they_stand(
         assert not {"output", "resume"} & set(body)
 
 
-def test_retry_after_is_reported_in_seconds(sandbox: Sandbox) -> None:
-    fault = Fault("job", status=429, headers={"Retry-After": "7"})
-    assert look_up(sandbox, {"job": fault}, *AT_ONCE).error["retry_after"] == 7
-
-
 @pytest.mark.parametrize("status", ["retry", "queued"])
 def test_an_unknown_status_or_an_error_with_code_0_is_no_end(sandbox: Sandbox, status: str) -> None:
     no_error = {"code": 0, "raw_message": "", "message": "", "detail": None}

@@ -59,8 +59,8 @@ def test_a_command_is_known_also_when_its_picture_is_gone(sandbox: Sandbox, cat:
     assert sandbox.posts == 2
 
 
-def test_a_path_with_a_blank_is_not_sent_as_words(sandbox: Sandbox, tmp_path: Path) -> None:
-    result = planned(sandbox, f"{tmp_path}/My Pictures/2.png a dog")
+def test_a_path_with_a_blank_is_not_sent_as_words(sandbox: Sandbox) -> None:
+    result = planned(sandbox, "/workspace/My Pictures/2.png a dog")
     assert (result.code, "https" in result.error["message"]) == (2, True)
 
 

@@ -124,7 +124,7 @@ def test_a_429_that_stays_is_exit_1(sandbox: Sandbox) -> None:
     sandbox.faults.append(Fault("submit", status=429, headers={"Retry-After": "600"}, times=None))
     result = generate(sandbox, None, "a cat", "--max-wait", "0.5")
     assert (result.code, result.error["type"]) == (1, "rate_limited")
-    assert not sandbox.jobs
+    assert (result.error["retry_after"], sandbox.jobs) == (600, {})
 
 
 TRANSIENT: dict[str, dict[str, Any]] = {

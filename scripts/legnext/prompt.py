@@ -193,7 +193,7 @@ NOT_ONE_PROMPT = {
     # With what hosts glue to the last line of a <<'EOF'.
     r"\n[ \t]*(?:PROMPTS?|EOF)(?:[\s;{}|&]|<\s*/dev/null)*\Z": "the end of a heredoc: leave it out",
     # Also a path with a blank in it.
-    r"(?i)\A[\"']?(?:[a-z]:|~|\.\.?|/home|/users|/tmp)[/\\]\S*": NO_UPLOAD,
+    r"(?i)\A[\"']?(?:[a-z]:|~|\.\.?|/\w+)[/\\]\S*": NO_UPLOAD,
 }
 NO_PICTURE = "not part of the picture: leave it out"
 ODD_TEXT = {
