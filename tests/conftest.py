@@ -18,7 +18,7 @@ from sandbox import Sandbox
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.pop("UV", None)  # the printed `resume` would begin with uv, which may need a network
 MEMORY = "/dev/shm"  # noqa: S108 - a tenth of the time was the disk's, which chaos.py still uses
-if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 1e9:
+if not os.getenv("TMPDIR") and os.access(MEMORY, os.F_OK) and shutil.disk_usage(MEMORY).free > 1e9:
     os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
 # A background job of a shell ignores these, and so would every script that it starts.
 for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
