@@ -160,7 +160,7 @@ def test_a_look_up_is_sent_again(sandbox: Sandbox, flags: tuple[str, ...]) -> No
 
 
 def test_a_wait_for_a_job_goes_on_after_two_of_these_in_a_row(sandbox: Sandbox) -> None:
-    chosen = {**TRANSIENT, **WAITED_OUT}
+    chosen = TRANSIENT | WAITED_OUT
     faults = {f"job-{number:02}": fault for number, fault in enumerate(chosen.values())}
     sandbox.new_id = iter(faults).__next__
     sandbox.faults += [Fault("job", **f, match=job_id, times=2) for job_id, f in faults.items()]

@@ -46,7 +46,8 @@ class Kind(NamedTuple):
 
 
 FREE = "Nothing was charged."
-REPEAT = f"{FREE} Run the same command again"
+SAME = "the same command again"  # see `Options.repetition`
+REPEAT = f"{FREE} Run {SAME}"
 LATER = f"{REPEAT} later."
 INSTALL = "Start the script with `uv run`, or run `python3 -m pip install requests`."
 SET_KEY = """Set LEGNEXT_API_KEY in the environment, to a key from https://legnext.ai/app/api-keys \

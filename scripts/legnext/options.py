@@ -3,6 +3,8 @@
 from argparse import Namespace
 from pathlib import Path
 
+from legnext.errors import SAME
+
 
 class Options(Namespace):
     """What a command asks for. Times are in seconds; the defaults are Legnext's."""
@@ -32,10 +34,10 @@ class Options(Namespace):
 
     @property
     def repetition(self) -> str:
-        """What buys nothing twice, where a hint says "the same command again"."""
+        """What hints say for SAME, so that nothing is bought twice."""
         if self.is_batch and (self.again or not self.output_dir):
             return "a command with only the prompts that have no job_id"
-        return f"the same command again{' without --retry-failed' * self.retry_failed}"
+        return f"{SAME}{' without --retry-failed' * self.retry_failed}"
 
     @property
     def is_batch(self) -> bool:

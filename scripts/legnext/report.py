@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from legnext import SIGNALS, budget
 from legnext.download import describe_files
-from legnext.errors import FREE, KINDS, Exit, Failure, exit_code, run_exit_code
+from legnext.errors import FREE, KINDS, SAME, Exit, Failure, exit_code, run_exit_code
 from legnext.job import age_seconds, usd, without_empty
 from legnext.options import Options
 from legnext.settings import redact
@@ -21,7 +21,6 @@ from legnext.task import Task
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 GALLERY = "gallery.html"
-SAME = "the same command again"  # in hints
 LINE_SECONDS = 30.0  # without a line on stderr
 STUCK_SECONDS = 600.0
 STATES = ("completed", "failed", "refused", "unfinished", "unknown", "not_submitted")
